@@ -1,0 +1,23 @@
+"""Real programs that tests start: skipped with a reason where absent, a failure under STRATAGEM_ALL=1."""
+
+import os
+import shutil
+
+import pytest
+
+
+def require_program(program: str, debian_package: str) -> None:
+    """Skip the calling test unless `program` is on the PATH.
+
+    program         executable name
+    debian_package  what to install to get it
+    """
+    if shutil.which(program) is None:
+        missing(f"{program} is not installed (Debian package {debian_package})")
+
+
+def missing(reason: str) -> None:
+    """Skip for `reason`, or fail where everything was promised to be installed."""
+    if os.environ.get("STRATAGEM_ALL") == "1":
+        pytest.fail(f"{reason}, and STRATAGEM_ALL=1 promises it")
+    pytest.skip(reason)
