@@ -7,7 +7,7 @@ Raised all over server/; turned into a status by server/gateway/errors.py and in
 from grpc import StatusCode
 
 
-class Problem(Exception):
+class Problem(Exception):  # noqa: N818 - the names say what is wrong
     """Something we can name. One class, one gRPC status, one test.
 
     InvalidRequest     INVALID_ARGUMENT     the caller must change the request

@@ -1,0 +1,170 @@
+"""The menu of a batch: every action of every channel with its value, its cost and whether it is allowed.
+
+In: predictions, catalogue, what each shopper was sent. Out: a Menu of (batch, n_actions) matrices in micros.
+Called by server/decide.py for requests and by server/planner.py for an audience: the plan prices what is served.
+"""
+
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from server.strategy import economics
+from server.strategy.catalogue import Bools, Catalogue, ChannelName, Floats, Ints, OfferTable
+from server.strategy.economics import N_PANEL_ITEMS, Economics, Predicted
+
+KindName = Literal["nothing", "offer", "ad", "recommendations", "social"]
+NOTHING = 0
+
+
+class Bar(IntEnum):
+    """Why an action is not allowed; OPEN is allowed."""
+
+    OPEN = 0
+    NOT_LIVE = 1
+    ALREADY_SENT = 2
+    COST_UNKNOWN = 3
+    TOO_MANY_CONTACTS = 4
+    OVER_BUDGET = 5
+    EMPTY = 6
+
+
+@dataclass(frozen=True)
+class Action:
+    """Something to do for one shopper; fields that do not belong to its kind are empty."""
+
+    kind: KindName
+    channel: ChannelName | None = None
+    offer_id: str = ""
+    campaign_id: str = ""
+    title: str = ""
+    category: str = ""
+    item_ids: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Asking:
+    """What the strategy must know of a batch besides the predictions.
+
+    at_s                (batch,) int64            the moment of each decision, seconds since 1970 UTC
+    sent                (batch, n_offers) bool    offers that the shopper already has
+    contacts            (batch,) float64          contacts so far, halved every 28 days
+    budget_left_micros  (batch,) int64            what may still be spent
+    """
+
+    at_s: Ints
+    sent: Bools
+    contacts: Floats
+    budget_left_micros: Ints
+
+
+@dataclass(frozen=True)
+class Menu:
+    """All actions of a batch, in this order: nothing, one per offer, one ad, one panel, one social post.
+
+    value_micros  (batch, n_actions) int64  expected extra margin, may be negative
+    cost_micros   (batch, n_actions) int64  expected cost, ≥ 0, rounded up
+    barred        (batch, n_actions) int8   a Bar each
+    redeem_prob   (batch, n_offers) float64 P(redeemed | sent)
+    ad_category   (batch,) int64            slot that the ad is for
+    panel         (batch, N_PANEL_ITEMS) int64  item rows, -1 for none
+    """
+
+    catalogue: Catalogue
+    table: OfferTable
+    value_micros: Ints
+    cost_micros: Ints
+    barred: NDArray[np.int8]
+    redeem_prob: Floats
+    ad_category: Ints
+    panel: Ints
+
+    @property
+    def eligible(self) -> Bools:
+        """Which actions are allowed, (batch, n_actions); nothing always is."""
+        return np.equal(self.barred, Bar.OPEN)
+
+    @property
+    def n_actions(self) -> int:
+        """Actions per shopper."""
+        return int(self.value_micros.shape[1])
+
+    @property
+    def ad(self) -> int:
+        """Column of the ad; the panel and the social post follow it."""
+        return 1 + len(self.table.offers)
+
+    def kind(self, action: int) -> KindName:
+        """The kind of one column."""
+        if action == NOTHING:
+            return "nothing"
+        if action < self.ad:
+            return "offer"
+        kinds: tuple[KindName, ...] = ("ad", "recommendations", "social")
+        return kinds[action - self.ad]
+
+    def action(self, row: int, action: int) -> Action:
+        """What one column means for the shopper of one row."""
+        kind = self.kind(action)
+        if kind == "offer":
+            offer = self.table.offers[action - 1]
+            category = self.catalogue.category_name(offer.category)
+            return Action("offer", "promotions", offer.offer_id, offer.campaign_id, offer.title, category)
+        if kind == "ad":
+            return Action("ad", "ads", category=self.catalogue.category_name(int(self.ad_category[row])))
+        if kind == "recommendations":
+            shown = tuple(self.catalogue.items.item_id[item] for item in self.panel[row].tolist() if item >= 0)
+            return Action("recommendations", "content", item_ids=shown)
+        return Action("social", "social") if kind == "social" else Action("nothing")
+
+
+def menu_of(
+    predicted: Predicted, catalogue: Catalogue, table: OfferTable, asking: Asking, shop_economics: Economics
+) -> Menu:
+    """Price every action for every shopper of a batch and say which are allowed."""
+    batch, n_offers = asking.at_s.size, len(table.offers)
+    redeem_prob = economics.redemption_probs(predicted, table)
+    ads = economics.ad_values(
+        predicted, catalogue.category_spend_micros, catalogue.placements.get("ads"), shop_economics
+    )
+    ad_category = ads.argmax(axis=1)
+    panel = catalogue.items.rows_of(predicted.item_index[:, :N_PANEL_ITEMS])
+    ad, content, social = 1 + n_offers, 2 + n_offers, 3 + n_offers
+    value, cost = np.zeros((batch, 4 + n_offers)), np.zeros((batch, 4 + n_offers))
+    value[:, 1:ad] = economics.offer_values(predicted, table, redeem_prob, shop_economics)
+    cost[:, 1:ad] = economics.offer_costs(table, redeem_prob, shop_economics)
+    best_ads = ads[np.arange(batch), ad_category]
+    value[:, ad] = np.where(np.isfinite(best_ads), best_ads, 0.0)
+    value[:, content] = economics.panel_values(
+        predicted.item_prob[:, :N_PANEL_ITEMS].astype(np.float64),
+        economics.panel_prices(catalogue.items, panel),
+        catalogue.placements.get("content"),
+        shop_economics,
+    )
+    # Social stays at value 0: no source holds evidence of what a post adds, so only exploration can choose it.
+    contact = shop_economics.contact_cost_micros
+    cost[:, ad], cost[:, content], cost[:, social] = contact["ads"], contact["content"], contact["social"]
+    # Cost is rounded up: a budget must not be overspent by the sum of halves.
+    cost_micros = np.ceil(cost).astype(np.int64)
+    barred = _barred(table, asking, cost_micros, shop_economics.contacts_cap)
+    barred[:, ad][~np.isfinite(best_ads)] = Bar.EMPTY
+    barred[:, content][~economics.is_panel(panel)] = Bar.EMPTY
+    value_micros = np.rint(value).astype(np.int64)
+    return Menu(catalogue, table, value_micros, cost_micros, barred, redeem_prob, ad_category, panel)
+
+
+def _barred(table: OfferTable, asking: Asking, cost_micros: Ints, contacts_cap: float) -> NDArray[np.int8]:
+    """Why each action is not allowed; where several reasons hold, the one that lasts longest."""
+    barred = np.zeros(cost_micros.shape, np.int8)
+    # A later assignment wins, so these stand from the reason that passes soonest to the one that never does.
+    barred[cost_micros > asking.budget_left_micros[:, None]] = Bar.OVER_BUDGET
+    barred[asking.contacts >= contacts_cap] = Bar.TOO_MANY_CONTACTS
+    at_s = asking.at_s[:, None]
+    offers = barred[:, 1 : 1 + len(table.offers)]
+    offers[asking.sent] = Bar.ALREADY_SENT
+    offers[(at_s < table.starts_s) | (at_s > table.ends_s)] = Bar.NOT_LIVE
+    offers[:, table.discount_micros < 0] = Bar.COST_UNKNOWN
+    barred[:, NOTHING] = Bar.OPEN
+    return barred

@@ -1,0 +1,97 @@
+"""One decision with everything needed to judge it, and the words for its parts.
+
+In: a row of a Menu and of a Choice. Out: a frozen Decision. Built by server/decide.py, worded by reasons.py.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from server.strategy.actions import NOTHING, Action, Menu
+from server.strategy.catalogue import Bools
+from server.strategy.policy import NO_RUNNER_UP, Choice, ranked
+
+RungName = Literal["full", "cached", "safe_default"]
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """An action with its economics; money in micros."""
+
+    action: Action
+    value_micros: int
+    cost_micros: int
+    score_micros: int
+    propensity: float
+
+
+@dataclass(frozen=True)
+class Reason:
+    """One reason: a stable code for machines, a sentence for people."""
+
+    code: str
+    words: str
+
+
+@dataclass(frozen=True)
+class Terms:
+    """What a batch of decisions has in common.
+
+    shadow_price  value that one unit of cost must bring, ≥ 0
+    plan_id       empty: no plan, and then nothing that costs money is allowed
+    """
+
+    shadow_price: float
+    explore_share: float
+    release: str
+    plan_id: str
+    currency_code: str
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What to do for one shopper, what it is worth, and why."""
+
+    decision_id: str
+    shopper_id: str
+    chosen: Candidate
+    is_exploration: bool
+    runner_up: Candidate | None
+    candidates: tuple[Candidate, ...]
+    reasons: tuple[Reason, ...]
+    rung: RungName
+    state_age_s: int
+    decided_at_s: int
+    terms: Terms
+
+
+def candidate_of(menu: Menu, choice: Choice, row: int, action: int) -> Candidate:
+    """One column of one row, with its economics."""
+    return Candidate(
+        action=menu.action(row, action),
+        value_micros=int(menu.value_micros[row, action]),
+        cost_micros=int(menu.cost_micros[row, action]),
+        score_micros=round(float(choice.score_micros[row, action])),
+        propensity=float(choice.propensity[row, action]),
+    )
+
+
+def runner_up_of(menu: Menu, choice: Choice, row: int) -> Candidate | None:
+    """The best eligible action that was not chosen; None if there was no other."""
+    runner_up = int(choice.runner_up[row])
+    return None if runner_up == NO_RUNNER_UP else candidate_of(menu, choice, row, runner_up)
+
+
+def candidates_of(menu: Menu, choice: Choice, row: int, limit: int) -> tuple[Candidate, ...]:
+    """The eligible actions of one row, best first, at most `limit`."""
+    columns = ranked(choice.score_micros[row], menu.cost_micros[row], menu.eligible[row], limit)
+    return tuple(candidate_of(menu, choice, row, column) for column in columns)
+
+
+SAFE_DEFAULT = Candidate(Action("nothing"), value_micros=0, cost_micros=0, score_micros=0, propensity=1.0)
+
+
+def is_free(menu: Menu) -> Bools:
+    """Which eligible actions spend nothing, (batch, n_actions); nothing is one of them."""
+    free: Bools = menu.eligible & (menu.cost_micros == 0)
+    free[:, NOTHING] = True
+    return free

@@ -1,0 +1,177 @@
+"""Why a decision is what it is, in sentences that a marketer reads.
+
+In: a row of a Menu and of a Choice. Out: ordered reasons, the weightiest first. Every number comes from the
+decision's own economics and predictions; nothing is looked up or estimated here. Called by server/decide.py.
+"""
+
+from collections import Counter
+
+from server.strategy.actions import NOTHING, Action, Bar, Menu
+from server.strategy.catalogue import ChannelName, Lift
+from server.strategy.decision import SAFE_DEFAULT, Candidate, Reason, Terms
+from server.strategy.economics import N_PANEL_ITEMS, Predicted
+from server.strategy.policy import Choice
+
+SYMBOLS = {"USD": "$", "EUR": "€", "GBP": "£", "CNY": "¥"}
+BARRED = {
+    Bar.NOT_LIVE: "not live at this time",
+    Bar.ALREADY_SENT: "already sent to this shopper",
+    Bar.COST_UNKNOWN: "without a known discount",
+    Bar.TOO_MANY_CONTACTS: "barred because the shopper was reached too often lately",
+    Bar.OVER_BUDGET: "beyond what is left of the budget",
+}
+
+
+def reasons_of(
+    menu: Menu,
+    choice: Choice,
+    row: int,
+    predicted: Predicted,
+    chosen: Candidate,
+    runner_up: Candidate | None,
+    terms: Terms,
+) -> tuple[Reason, ...]:
+    """The reasons for the choice in one row, the weightiest first."""
+    reasons = [worth(chosen, runner_up, terms)]
+    if choice.is_exploration[row]:
+        reasons.insert(0, exploration(chosen, terms))
+    reasons += evidence(menu, int(choice.chosen[row]), row, predicted, terms)
+    if chosen.action.kind != "offer":
+        reasons.append(no_offer(menu, row, choice))
+    if not terms.plan_id:
+        reasons.append(Reason("no_plan", "No plan is loaded, so nothing that costs money is allowed."))
+    return tuple(reasons)
+
+
+def safe_default_reason(left_s: float) -> Reason:
+    """Why nothing is done when the caller's time runs out."""
+    words = f"Nothing is done: {left_s * 1000:.0f} ms were left of the caller's deadline, too few to ask the models."
+    return Reason("safe_default", words)
+
+
+def worth(chosen: Candidate, runner_up: Candidate | None, terms: Terms) -> Reason:
+    """What the chosen action brings and costs, against the best that was left."""
+    other = SAFE_DEFAULT if runner_up is None else runner_up
+    lead = chosen.score_micros - other.score_micros
+    price = f"the budget's price of {terms.shadow_price:.3g}"
+    economics = f"{money(other.value_micros, terms)} of extra margin for {money(other.cost_micros, terms)}"
+    if chosen.action.kind == "nothing":
+        if runner_up is None:
+            return Reason("only_choice", "Nothing is done: no other action is allowed.")
+        short = f"{money(abs(lead), terms)} {'short' if lead >= 0 else 'more than nothing'} at {price}"
+        words = f"Nothing is done: the best other action, {name_of(other.action)}, would bring {economics}, {short}."
+        return Reason("nothing_pays", words)
+    verb = "beats" if lead >= 0 else "trails"
+    own = f"{money(chosen.value_micros, terms)} of extra margin for an expected {money(chosen.cost_micros, terms)}"
+    words = f"Worth {own}; at {price} that {verb} the runner-up, {name_of(other.action)}, by {money(abs(lead), terms)}."
+    return Reason("worth", words)
+
+
+def exploration(chosen: Candidate, terms: Terms) -> Reason:
+    """That the action was drawn, with the two probabilities that make it useful later."""
+    words = (
+        f"Drawn at random: {percent(terms.explore_share)} of decisions explore, so that what each action brings can be "
+        f"learned; this one had a chance of {percent(chosen.propensity)}."
+    )
+    return Reason("exploration", words)
+
+
+def evidence(menu: Menu, action: int, row: int, predicted: Predicted, terms: Terms) -> list[Reason]:
+    """What the models say that makes the action worth this much; empty for nothing."""
+    kind = menu.kind(action)
+    if kind == "offer":
+        return [offer_evidence(menu, action, row, predicted, terms)]
+    if kind == "ad":
+        slot = int(menu.ad_category[row])
+        prob = percent(float(predicted.category_prob[row, slot]))
+        words = f"Buys {menu.catalogue.category_name(slot)} within 7 days with probability {prob}; "
+        return [Reason("affinity", words + lifted(menu, "ads", "an ad"))]
+    if kind == "recommendations":
+        shown = menu.action(row, action)
+        probs = [percent(float(prob)) for prob in predicted.item_prob[row, :N_PANEL_ITEMS][: len(shown.item_ids)]]
+        words = f"Will buy within 7 days, with probability: {listed(titles(menu, row), probs)}; "
+        return [Reason("next_items", words + lifted(menu, "content", "a place on the panel"))]
+    if kind == "social":
+        return [Reason("no_evidence", "Social counts as worth nothing: there is no evidence yet of what a post adds.")]
+    return []
+
+
+def offer_evidence(menu: Menu, action: int, row: int, predicted: Predicted, terms: Terms) -> Reason:
+    """What the campaign adds, and why this offer carries its part of it."""
+    offer = menu.table.offers[action - 1]
+    uplift_micros = round(float(predicted.spend_uplift[row, offer.arm]) * 1e6)
+    spread_micros = round(float(predicted.spend_uplift_se[row, offer.arm]) * 1e6)
+    prob = float(menu.redeem_prob[row, action - 1])
+    siblings = menu.table.campaign == menu.table.campaign[action - 1]
+    total = float(menu.redeem_prob[row, siblings].sum())
+    part = percent(prob / total if total else 0.0)
+    words = (
+        f"A campaign of type {menu.catalogue.arms[offer.arm]} is predicted to add {money(uplift_micros, terms)} "
+        f"(± {money(spread_micros, terms)}) of spend in 28 days; this offer carries {part} "
+        f"of it, redeemed with probability {percent(prob)}."
+    )
+    return Reason("uplift", words)
+
+
+def no_offer(menu: Menu, row: int, choice: Choice) -> Reason:
+    """Why no offer was made."""
+    n_offers = len(menu.table.offers)
+    if not n_offers:
+        return Reason("no_offer", "No offer: none is live at this time.")
+    counted = Counter(menu.barred[row, 1 : 1 + n_offers].tolist())
+    parts = [f"{counted[bar]} {words}" for bar, words in BARRED.items() if counted[bar]]
+    if counted[Bar.OPEN]:
+        nothing = choice.score_micros[row, NOTHING]
+        scores = choice.score_micros[row, 1 : 1 + n_offers][menu.eligible[row, 1 : 1 + n_offers]]
+        n_lossy = int((scores < nothing).sum())
+        if n_lossy:
+            parts.append(f"{n_lossy} worth less than nothing at the budget's price")
+        if counted[Bar.OPEN] > n_lossy:
+            parts.append(f"{counted[Bar.OPEN] - n_lossy} that pay, but less than what was chosen")
+    return Reason("no_offer", f"No offer: of {n_offers}, {', '.join(parts)}.")
+
+
+def lifted(menu: Menu, channel: ChannelName, subject: str) -> str:
+    """What placements are known to multiply purchases by, or that nothing is known."""
+    lift: Lift | None = menu.catalogue.placements.get(channel)
+    if lift is None:
+        return f"there is no evidence yet of what {subject} adds, so it counts as nothing."
+    return (
+        f"{subject} multiplies such purchases by {lift.lift:.3g} (95 % interval {lift.lower:.3g} to {lift.upper:.3g})."
+    )
+
+
+def titles(menu: Menu, row: int) -> list[str]:
+    """Names of the items on the row's panel; the id where there is no name."""
+    items = menu.catalogue.items
+    return [items.title[item] or items.item_id[item] for item in menu.panel[row].tolist() if item >= 0]
+
+
+def name_of(action: Action) -> str:
+    """The action as the object of a sentence."""
+    if action.kind == "offer":
+        return f"an offer on {action.category or action.title or action.offer_id}"
+    names = {
+        "ad": f"a mailer ad for {action.category}",
+        "recommendations": f"a panel of {len(action.item_ids)} recommendations",
+        "social": "a social post",
+    }
+    return names.get(action.kind, "doing nothing")
+
+
+def money(micros: int, terms: Terms) -> str:
+    """An amount as people write it; small ones keep four decimals, because most costs here are cents."""
+    amount = abs(micros) / 1e6
+    symbol = SYMBOLS.get(terms.currency_code, f"{terms.currency_code} ")
+    digits = 2 if amount >= 0.1 or micros == 0 else 4
+    return f"{'-' if micros < 0 else ''}{symbol}{amount:,.{digits}f}"
+
+
+def percent(share: float) -> str:
+    """A share in percent, two digits that matter."""
+    return f"{100 * share:.2g} %" if share < 0.995 else f"{100 * share:.0f} %"
+
+
+def listed(names: list[str], shares: list[str]) -> str:
+    """Names with their shares, as a list in a sentence."""
+    return ", ".join(f"{name} {share}" for name, share in zip(names, shares, strict=True))
