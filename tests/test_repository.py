@@ -1,4 +1,4 @@
-"""The repository keeps its own rules: who imports whom, one name from proto to tensor, sizes, documents that do not drift."""
+"""The repository keeps its own rules: import directions, one name from proto to tensor, sizes, documents."""
 
 import ast
 import importlib
@@ -81,20 +81,14 @@ def test_the_strategy_does_no_input_or_output() -> None:
 
 
 def test_files_and_functions_keep_the_house_size() -> None:
-    long = []
+    lengths = {}
     for path in sources():
-        text = path.read_text()
-        if text.count("\n") > LONGEST_FILE:
-            long.append(f"{path.relative_to(ROOT)}: {text.count(chr(10))} lines")
+        text, name = path.read_text(), str(path.relative_to(ROOT))
+        lengths[name] = (text.count("\n"), LONGEST_FILE)
         for node in ast.walk(ast.parse(text)):
-            if (
-                isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
-                and node.end_lineno - node.lineno >= LONGEST_FUNCTION
-            ):
-                long.append(
-                    f"{path.relative_to(ROOT)}:{node.lineno} {node.name}: {node.end_lineno - node.lineno + 1} lines"
-                )
-    assert long == []
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.end_lineno:
+                lengths[f"{name}:{node.lineno} {node.name}"] = (node.end_lineno - node.lineno + 1, LONGEST_FUNCTION)
+    assert {name: length for name, (length, most) in lengths.items() if length > most} == {}
 
 
 def test_features_have_one_list_from_proto_to_tensor() -> None:
@@ -153,7 +147,7 @@ def test_docstring_rows_name_the_parameters(path: Path) -> None:
 
 
 def documented_names(docstring: str) -> list[str]:
-    """First words of the rows below a docstring's prose: `name  meaning`, names of several parameters parted by commas."""
+    """First words of the rows below a docstring's prose; one row may name several parameters, parted by commas."""
     names = []
     for line in docstring.splitlines()[1:]:
         row = re.match(r"^(\w+(?:, \w+)*)(?: \(.*?\).*?|  ).+", line)

@@ -1,4 +1,4 @@
-"""What one benchmark run leaves behind: its figures beside its rivals, the machine, the commit, the counts, the spread."""
+"""What one benchmark run leaves behind: figures beside rivals, machine, commit, counts, spread."""
 
 import datetime
 import json
