@@ -125,7 +125,7 @@ def menu_of(
 ) -> Menu:
     """Price every action for every shopper of a batch and say which are allowed."""
     batch, n_offers = asking.at_s.size, len(table.offers)
-    redeem_prob = economics.redemption_probs(predicted, table)
+    redeem_prob = economics.redemption_probs(predicted, table, asking.at_s)
     ads = economics.ad_values(
         predicted, catalogue.category_spend_micros, catalogue.placements.get("ads"), shop_economics
     )
@@ -161,10 +161,9 @@ def _barred(table: OfferTable, asking: Asking, cost_micros: Ints, contacts_cap: 
     # A later assignment wins, so these stand from the reason that passes soonest to the one that never does.
     barred[cost_micros > asking.budget_left_micros[:, None]] = Bar.OVER_BUDGET
     barred[asking.contacts >= contacts_cap] = Bar.TOO_MANY_CONTACTS
-    at_s = asking.at_s[:, None]
     offers = barred[:, 1 : 1 + len(table.offers)]
     offers[asking.sent] = Bar.ALREADY_SENT
-    offers[(at_s < table.starts_s) | (at_s > table.ends_s)] = Bar.NOT_LIVE
+    offers[~table.is_live(asking.at_s)] = Bar.NOT_LIVE
     offers[:, table.discount_micros < 0] = Bar.COST_UNKNOWN
     barred[:, NOTHING] = Bar.OPEN
     return barred

@@ -3,6 +3,7 @@
 In: values read by server/repository.py. Out: the tables that actions.py, reasons.py and the planner look things up in.
 """
 
+from bisect import bisect_right
 from dataclasses import dataclass
 from functools import cached_property
 from hashlib import blake2b
@@ -109,8 +110,22 @@ class Catalogue:
         return self.categories[slot] if 0 <= slot < len(self.categories) else ""
 
     def offers_between(self, first_s: int, last_s: int) -> "OfferTable":
-        """The offers live at any moment from first_s to last_s."""
-        return OfferTable.of([offer for offer in self.offers if offer.starts_s <= last_s and offer.ends_s >= first_s])
+        """The offers live at any moment from first_s to last_s; the same object while the same offers are."""
+        span = (bisect_right(self._turns, first_s), bisect_right(self._turns, last_s))
+        if span not in self._tables:
+            live = [offer for offer in self.offers if offer.starts_s <= last_s and offer.ends_s >= first_s]
+            self._tables[span] = OfferTable.of(live)
+        return self._tables[span]
+
+    @cached_property
+    def _turns(self) -> list[int]:
+        """The moments at which an offer starts, or is over for the first time."""
+        return sorted({moment for offer in self.offers for moment in (offer.starts_s, offer.ends_s + 1)})
+
+    @cached_property
+    def _tables(self) -> dict[tuple[int, int], "OfferTable"]:
+        """Tables made so far, by the turns before their first and their last moment."""
+        return {}
 
 
 @dataclass(frozen=True)
@@ -155,6 +170,10 @@ class OfferTable:
             keys=keys[order],
             covered=covered[order],
         )
+
+    def is_live(self, at_s: Ints) -> Bools:
+        """Whether each offer is live at each moment, (batch, n_offers)."""
+        return np.asarray((at_s[:, None] >= self.starts_s) & (at_s[:, None] <= self.ends_s))
 
     def sent(self, n_rows: int, row: Ints, key: NDArray[np.uint64]) -> Bools:
         """Which offers each shopper already has.

@@ -58,13 +58,15 @@ class Economics:
     contacts_cap: float
 
 
-def redemption_probs(predicted: Predicted, table: OfferTable) -> Floats:
-    """Probability that each offer is redeemed if it is sent; 0 for an offer that no output predicts.
+def redemption_probs(predicted: Predicted, table: OfferTable, at_s: Ints) -> Floats:
+    """Probability that each offer is redeemed if it is sent; 0 for one that is not live or that no output predicts.
 
+    at_s     (batch,) int64             the moment of each decision
     returns  (batch, n_offers) float64  in [0, 1]
     """
-    probs = predicted.redeem_prob.astype(np.float64)
-    return np.where(table.group >= 0, probs[:, np.maximum(table.group, 0)], 0.0)
+    probs = predicted.redeem_prob.astype(np.float64)[:, np.maximum(table.group, 0)]
+    # A row must not depend on its company: offers that only other rows of the batch can get take no part here.
+    return np.where((table.group >= 0) & table.is_live(at_s), probs, 0.0)
 
 
 def offer_values(predicted: Predicted, table: OfferTable, redeem_prob: Floats, economics: Economics) -> Floats:
@@ -74,9 +76,11 @@ def offer_values(predicted: Predicted, table: OfferTable, redeem_prob: Floats, e
     redemption, so that the parts of one campaign sum to its effect and no effect is ever paid twice.
     returns  (batch, n_offers) float64  micros, may be negative
     """
-    n_campaigns = int(table.campaign.max(initial=-1)) + 1
-    member = np.arange(n_campaigns)[:, None] == table.campaign  # (n_campaigns, n_offers)
-    of_campaign = (redeem_prob @ member.T.astype(np.float64))[:, table.campaign]  # (batch, n_offers)
+    of_campaign = np.zeros_like(redeem_prob)
+    for campaign in range(int(table.campaign.max(initial=-1)) + 1):
+        members = table.campaign == campaign
+        # Contiguous, so that a row's sum is added in the same order however many rows there are; BLAS would not.
+        of_campaign[:, members] = np.ascontiguousarray(redeem_prob[:, members]).sum(axis=1, keepdims=True)
     part = np.divide(redeem_prob, of_campaign, out=np.zeros_like(redeem_prob), where=of_campaign > 0)
     uplift = predicted.spend_uplift.astype(np.float64)[:, table.arm]
     values: Floats = economics.margin_share * MICROS * uplift * part

@@ -1,0 +1,183 @@
+"""The durable log: a record is acknowledged once it is on disk, and a crash loses nothing acknowledged.
+
+In: JSON-able records. Out: segments of checked records, read back by `read_log`, exported by `export_log`.
+Written by server/decide.py and the feedback door; training and evaluation read the exported Parquet.
+Format: segments NNNNNNNN.log, each a run of [length uint32, CRC-32 of the payload uint32, payload: JSON object].
+"""
+
+import logging
+import os
+import struct
+import threading
+import zlib
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from pathlib import Path
+from typing import Literal
+
+import orjson
+import polars as pl
+
+from server.problems import LogUnavailable
+
+Kind = Literal["decision", "event", "exposure", "outcome"]
+KINDS: tuple[Kind, ...] = ("decision", "event", "exposure", "outcome")
+Record = dict[str, object]
+
+HEADER = struct.Struct("<II")
+RECORD_LIMIT = 2**24
+_logger = logging.getLogger(__name__)
+
+
+class FeedbackLog:
+    """Appends records to the newest segment; one fdatasync serves everybody who waits (group commit)."""
+
+    def __init__(self, folder: Path, segment_mib: int = 64) -> None:
+        """Open the folder's newest segment and cut a torn tail off it."""
+        folder.mkdir(parents=True, exist_ok=True)
+        self._folder = folder
+        self._segment_bytes = segment_mib * 2**20
+        segments = segments_of(folder)
+        newest = segments[-1] if segments else folder / f"{1:08d}.log"
+        self._number = int(newest.stem)
+        self._file = self._opened(newest)
+        self._waiting: list[tuple[bytes, Future[None]]] = []
+        self._changed = threading.Condition()
+        self._is_closed = False
+        self._thread = threading.Thread(target=self._commit_groups, name="log-writer", daemon=True)
+        self._thread.start()
+
+    def _opened(self, segment: Path) -> int:
+        file = os.open(segment, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
+        whole = sum(HEADER.size + len(payload) for payload in payloads_of(segment))
+        size = os.fstat(file).st_size
+        if size > whole:
+            _logger.warning("%s: cut %d bytes of a torn tail", segment, size - whole)
+            os.ftruncate(file, whole)
+        os.fsync(file)
+        folder = os.open(segment.parent, os.O_RDONLY)
+        os.fsync(folder)  # a new segment's name must be as durable as what it holds
+        os.close(folder)
+        return file
+
+    def append(self, kind: Kind, records: list[Record]) -> "Future[None]":
+        """Append records; the future is done once they are on disk.
+
+        raises  LogUnavailable  through the future, if the disk refuses: then nothing of this call counts
+        """
+        block = b"".join(framed(orjson.dumps({"kind": kind, **record})) for record in records)
+        return self.append_block(block)
+
+    def append_block(self, block: bytes) -> "Future[None]":
+        """Append records that are framed already."""
+        done: Future[None] = Future()
+        with self._changed:
+            if self._is_closed:
+                done.set_exception(LogUnavailable(f"the log in {self._folder} must be open, got a closed one"))
+                return done
+            self._waiting.append((block, done))
+            self._changed.notify()
+        return done
+
+    def _commit_groups(self) -> None:
+        while True:
+            with self._changed:
+                while not self._waiting and not self._is_closed:
+                    self._changed.wait()
+                if not self._waiting:
+                    return
+                group, self._waiting = self._waiting, []
+            problem = self._commit(b"".join(block for block, _ in group))
+            for _, done in group:
+                if not done.set_running_or_notify_cancel():
+                    continue  # the caller went away; the record stays, as one nobody was told of
+                if problem is None:
+                    done.set_result(None)
+                else:
+                    done.set_exception(problem)
+
+    def _commit(self, group: bytes) -> LogUnavailable | None:
+        start = os.lseek(self._file, 0, os.SEEK_END)
+        try:
+            if start and start + len(group) > self._segment_bytes:
+                full, self._file = self._file, self._opened(self._folder / f"{self._number + 1:08d}.log")
+                os.close(full)
+                self._number += 1
+                start = 0
+            written = 0
+            while written < len(group):
+                written += os.write(self._file, memoryview(group)[written:])
+            os.fdatasync(self._file)
+        except OSError as error:
+            # What was half written is taken back: a later record must not stand behind a torn one.
+            os.ftruncate(self._file, start)
+            return LogUnavailable(f"the log in {self._folder} must take {len(group)} bytes, got: {error.strerror}")
+        return None
+
+    def close(self) -> None:
+        """Write what waits and let go of the file."""
+        with self._changed:
+            self._is_closed = True
+            self._changed.notify()
+        self._thread.join()
+        os.close(self._file)
+
+
+def framed(payload: bytes) -> bytes:
+    """A payload as it stands in a segment."""
+    return HEADER.pack(len(payload), zlib.crc32(payload)) + payload
+
+
+def segments_of(folder: Path) -> list[Path]:
+    """The segments of a log, oldest first."""
+    return sorted(path for path in folder.glob("*.log") if path.stem.isdigit())
+
+
+def payloads_of(segment: Path) -> Iterator[bytes]:
+    """The whole records of a segment, up to the first that is torn or altered."""
+    with segment.open("rb") as file:
+        while len(header := file.read(HEADER.size)) == HEADER.size:
+            length, checksum = HEADER.unpack(header)
+            if length > RECORD_LIMIT:
+                return
+            payload = file.read(length)
+            if len(payload) < length or zlib.crc32(payload) != checksum:
+                return
+            yield payload
+
+
+def read_log(folder: Path) -> Iterator[Record]:
+    """Every record of a log in the order in which it was written, a repeated event or decision only once."""
+    known: set[tuple[object, object]] = set()
+    for segment in segments_of(folder):
+        for payload in payloads_of(segment):
+            record = orjson.loads(payload)
+            name = (record["kind"], record.get("event_id") or record.get("decision_id"))
+            if name not in known:
+                known.add(name)
+                yield record
+
+
+def export_log(folder: Path, target: Path, progress: Callable[[int], None] | None = None) -> dict[Kind, int]:
+    """Write one Parquet file per kind of record; returns how many records each holds.
+
+    Each file is written beside its place and renamed, so that a reader never sees half of one.
+    progress  called with the number of records read so far
+    """
+    records: dict[Kind, list[Record]] = {kind: [] for kind in KINDS}
+    for n_read, record in enumerate(read_log(folder), 1):
+        kind = next(kind for kind in KINDS if kind == record["kind"])
+        records[kind].append({name: _flat(value) for name, value in record.items() if name != "kind"})
+        if progress is not None:
+            progress(n_read)
+    target.mkdir(parents=True, exist_ok=True)
+    for kind, rows in records.items():
+        partial = target / f"{kind}s.parquet.partial"
+        pl.DataFrame(rows, infer_schema_length=None).write_parquet(partial)
+        partial.replace(target / f"{kind}s.parquet")
+    return {kind: len(rows) for kind, rows in records.items()}
+
+
+def _flat(value: object) -> object:
+    """Nested values as JSON text: their shape differs from row to row, and Parquet wants one."""
+    return orjson.dumps(value).decode() if isinstance(value, dict | list) else value

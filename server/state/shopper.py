@@ -1,0 +1,72 @@
+"""One shopper as the store keeps it: the feature state, what was sent, and the latest events, in one value.
+
+In: the numbers. Out: bytes, and back. Pure; called by server/state/embedded.py.
+Layout: N_STATE float64, then HEAD (newest event and two counts), then the sent keys, then the latest events.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kernels.features import N_STATE, empty_state
+
+N_LATEST = 10
+N_SENT = 256
+HEAD = np.dtype([("last_event_s", "<i8"), ("n_sent", "<u4"), ("n_latest", "<u4")])
+LATEST = np.dtype([("time_s", "<i8"), ("paid_micros", "<i8"), ("item", "<i4"), ("kind", "<i4")])
+STATE_BYTES = 8 * N_STATE
+
+Row = NDArray[np.float64]
+Keys = NDArray[np.uint64]
+
+
+@dataclass
+class Shopper:
+    """What is known of one shopper.
+
+    state         (N_STATE,) float64    kernels.features' running state
+    last_event_s  newest event, seconds since 1970 UTC; 0 before the first
+    sent          (n_sent,) uint64      offer_key or campaign_key of what was sent, oldest first, at most N_SENT
+    latest        (n_latest,) LATEST    newest first, at most N_LATEST; item is a row of the repository's items or -1
+    """
+
+    state: Row
+    last_event_s: int
+    sent: Keys
+    latest: NDArray[np.void]
+
+    @classmethod
+    def new(cls) -> "Shopper":
+        """A shopper of whom nothing is known."""
+        return cls(empty_state(), 0, np.zeros(0, np.uint64), np.zeros(0, LATEST))
+
+    def was_sent(self, key: int) -> None:
+        """Remember that an offer or a campaign was sent."""
+        if key not in self.sent:
+            self.sent = np.append(self.sent, np.uint64(key))[-N_SENT:]
+
+    def did(self, time_s: int, kind: int, item: int, paid_micros: int) -> None:
+        """Remember an event among the latest."""
+        newest = np.array([(time_s, paid_micros, item, kind)], LATEST)
+        merged = np.concatenate([newest, self.latest])
+        self.latest = merged[np.argsort(-merged["time_s"], kind="stable")][:N_LATEST]
+        self.last_event_s = max(self.last_event_s, time_s)
+
+    def to_bytes(self) -> bytes:
+        """The value to store."""
+        head = np.array([(self.last_event_s, self.sent.size, self.latest.size)], HEAD)
+        return b"".join((self.state.tobytes(), head.tobytes(), self.sent.tobytes(), self.latest.tobytes()))
+
+    @classmethod
+    def from_bytes(cls, value: bytes | memoryview) -> "Shopper":
+        """The shopper in a stored value; its state is a copy that may be changed."""
+        head = np.frombuffer(value, HEAD, 1, STATE_BYTES)[0]
+        sent_at = STATE_BYTES + HEAD.itemsize
+        latest_at = sent_at + 8 * int(head["n_sent"])
+        return cls(
+            state=np.frombuffer(value, np.float64, N_STATE).copy(),
+            last_event_s=int(head["last_event_s"]),
+            sent=np.frombuffer(value, np.uint64, int(head["n_sent"]), sent_at).copy(),
+            latest=np.frombuffer(value, LATEST, int(head["n_latest"]), latest_at).copy(),
+        )
