@@ -1,0 +1,51 @@
+"""A kernel's entry point, compiled at its first call and kept on disk. Inner loops use plain `njit` instead."""
+
+import hashlib
+import os
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import TypeVar, cast
+
+from numba import config, njit
+
+Loop = TypeVar("Loop", bound=Callable[..., object])
+
+
+@cache
+def _cache_folder() -> str:
+    # numba compares only the file of the function it kept: an edit to a family that features.py calls would go unseen.
+    # Test: test_a_change_in_any_kernel_file_changes_the_cache_folder.
+    folder = Path(__file__).parent
+    return str(folder / "__pycache__" / f"numba-{sources_digest(folder)}")
+
+
+def sources_digest(folder: Path) -> str:
+    """Return a digest of every Python file directly in a folder.
+
+    folder   of sources
+    returns  12 hexadecimal digits, equal only for equal names and contents
+    """
+    digest = hashlib.sha256()
+    for source in sorted(folder.glob("*.py")):
+        digest.update(source.name.encode() + b"\0" + source.read_bytes() + b"\0")
+    return digest.hexdigest()[:12]
+
+
+def entry(loop: Loop) -> Loop:
+    """Return the loop compiled without the interpreter lock, its machine code cached under a digest of all kernels.
+
+    loop     a function that numba can compile; it and all it calls must be defined in this package
+    returns  same signature; the plain function when NUMBA_DISABLE_JIT is set
+    """
+    if config.DISABLE_JIT:
+        return loop
+    dispatcher = njit(nogil=True)(loop)
+    users_choice = config.CACHE_DIR
+    if not users_choice and os.access(Path(__file__).parent, os.W_OK):
+        config.CACHE_DIR = _cache_folder()
+    try:
+        dispatcher.enable_caching()
+    finally:
+        config.CACHE_DIR = users_choice
+    return cast(Loop, dispatcher)

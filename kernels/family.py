@@ -1,0 +1,144 @@
+"""What a feature family is, and the one loop that drives update and read functions over a ledger, event by event."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from kernels import clock
+from kernels.checks import check, check_array, check_each, is_ascending, plain
+from kernels.ledger import COLUMNS, TIME_LIMIT_S, Ledger
+
+Bare = Callable[..., object]
+
+
+@dataclass(frozen=True)
+class Feature:
+    """One named group of columns that a family computes.
+
+    name     of the columns; a column of a wide feature is called name[index]
+    unit     of the values
+    dtype    float32, or int32 for item indexes
+    width    number of columns
+    kernel   the file in kernels/ that computes it
+    neutral  value when nothing relevant has happened
+    meaning  what the value says, for reports and reasons
+    """
+
+    name: str
+    unit: str
+    dtype: str
+    width: int
+    kernel: str
+    neutral: float
+    meaning: str
+
+
+@dataclass(frozen=True)
+class Family:
+    """A group of features that share a slice of the state.
+
+    features  in the order in which `read` writes them
+    n_state   float64 slots in the slice; all zero before the first event
+    update    bare function (state, event) that takes in one clock.Event in O(1)
+    read      bare function (state, at_s, out) that writes every column of `out`
+    """
+
+    features: tuple[Feature, ...]
+    n_state: int
+    update: Bare
+    read: Bare
+
+    @property
+    def width(self) -> int:
+        """Number of columns of all features."""
+        return sum(feature.width for feature in self.features)
+
+
+def check_queries(ledger: Ledger, shopper: NDArray[np.int64], at_s: NDArray[np.int64]) -> None:
+    """Pass when queries can be answered in one sweep over the ledger.
+
+    ledger   whose shoppers are asked about
+    shopper  (n_queries,) int64  shopper indexes, ascending
+    at_s     (n_queries,) int64  as-of times, ascending within a shopper
+    raises   InvalidInput
+    """
+    check_array("shopper", shopper, np.int64)
+    check_array("at_s", at_s, np.int64)
+    check(shopper.size == at_s.size, f"at_s must have n_queries {shopper.size} values, got {at_s.size}")
+    check_each("shopper", shopper, (shopper >= 0) & (shopper < ledger.n_shoppers), f"in [0, {ledger.n_shoppers})")
+    check_each("at_s", at_s, np.abs(at_s) <= TIME_LIMIT_S, f"in [{-TIME_LIMIT_S}, {TIME_LIMIT_S}]")
+    check(is_ascending(shopper), "shopper must ascend; sort the queries by shopper, then time")
+    ascends = np.ones(at_s.size, np.bool_)
+    ascends[1:] = (at_s[1:] >= at_s[:-1]) | (shopper[1:] != shopper[:-1])
+    check_each("at_s", at_s, ascends, "ascending within a shopper")
+
+
+def columns_of(ledger: Ledger) -> tuple[NDArray[np.generic], ...]:
+    """Return offsets and event columns in the order in which `sweep` takes them.
+
+    ledger   checked
+    returns  offsets, then the columns of COLUMNS
+    """
+    return (plain(ledger.offsets), *(plain(getattr(ledger, name)) for name in COLUMNS))
+
+
+def answers(family: Family, ledger: Ledger, shopper: NDArray[np.int64], at_s: NDArray[np.int64]) -> NDArray[np.generic]:
+    """Answer queries with one family's features; the body of every family's own door.
+
+    family   which features
+    ledger   events of all shoppers
+    shopper  (n_queries,) int64  shopper indexes, ascending
+    at_s     (n_queries,) int64  as-of times, ascending within a shopper; events at the very second count
+    returns  (n_queries, width) of the features' dtype
+    raises   InvalidInput        if a query names an unknown shopper or descends
+    """
+    check_queries(ledger, shopper, at_s)
+    out = np.zeros((shopper.size, family.width), family.features[0].dtype)
+    scratch = np.zeros(clock.N_STATE + family.n_state)
+    _sweep_family(family.update, family.read, columns_of(ledger), plain(shopper), plain(at_s), scratch, out)
+    return out
+
+
+@njit(nogil=True, inline="always")
+def sweep(step, write, columns, shopper, at_s, state, out):
+    """Apply each shopper's events in time order, and write a row of answers at each query's time.
+
+    step     bare function (state, line), a line being one value from each column of the ledger
+    write    bare function (state, at_s, out, row)
+    columns  tuple of offsets and the ledger's columns
+    shopper  (n_queries,) int64  ascending
+    at_s     (n_queries,) int64  ascending within a shopper
+    state    (n_state,) float64  scratch, overwritten
+    out      whatever `write` fills
+    """
+    offsets, time_s, kind, item, category, order, quantity, paid, discount, coupon = columns
+    row = 0
+    while row < shopper.size:
+        who = shopper[row]
+        event = offsets[who]
+        end = offsets[who + 1]
+        state[:] = 0.0
+        while row < shopper.size and shopper[row] == who:
+            while event < end and time_s[event] <= at_s[row]:
+                line = (
+                    time_s[event], kind[event], item[event], category[event], order[event],
+                    quantity[event], paid[event], discount[event], coupon[event],
+                )  # fmt: skip
+                step(state, line)
+                event += 1
+            write(state, at_s[row], out, row)
+            row += 1
+
+
+@njit(nogil=True)
+def _sweep_family(update, read, columns, shopper, at_s, state, out):
+    def step(state, line):
+        update(state[clock.N_STATE :], clock.advance(state[: clock.N_STATE], line))
+
+    def write(state, at_s, out, row):
+        read(state[clock.N_STATE :], clock.read_time(state[: clock.N_STATE], at_s), out[row])
+
+    sweep(step, write, columns, shopper, at_s, state, out)

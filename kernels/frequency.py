@@ -1,0 +1,114 @@
+"""Frequency: how often the shopper views, fills the cart and orders, lately and ever, and how regular the orders are.
+
+In: events in time order. Out: the columns of FAMILY. Called by features.py for every event and read.
+"""
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from kernels.family import Family, Feature, answers
+from kernels.ledger import CART, ORDER, VIEW, Ledger
+from kernels.running import DAY_S, decay, pushed, spread
+
+RATIO_CAP = 10.0
+_N_ORDERS, _ORDERS_7, _ORDERS_28, _ORDERS_91, _VIEWS_7, _CARTS_7, _LINES_28, _COUNTED_S, _LAST_ORDER_S = range(9)
+_GAPS, _GAP_DAYS, _GAP_SQUARES = 9, 10, 11
+
+
+@njit(nogil=True)
+def update(state, event):
+    """Count one event; see Family.update."""
+    if event.kind != VIEW and event.kind != CART and event.kind != ORDER:
+        return
+    gap_s = event.now_s - state[_COUNTED_S]
+    if gap_s != 0.0:
+        week, month, quarter = decay(gap_s, 7.0), decay(gap_s, 28.0), decay(gap_s, 91.0)
+        state[_ORDERS_7] *= week
+        state[_VIEWS_7] *= week
+        state[_CARTS_7] *= week
+        state[_ORDERS_28] *= month
+        state[_LINES_28] *= month
+        state[_ORDERS_91] *= quarter
+        state[_COUNTED_S] = event.now_s
+    if event.kind == VIEW:
+        state[_VIEWS_7] += 1.0
+    elif event.kind == CART:
+        state[_CARTS_7] += 1.0
+    else:
+        state[_LINES_28] += 1.0
+        if event.begins_order:
+            _begin_order(state, event.now_s)
+
+
+@njit(nogil=True)
+def _begin_order(state, now_s):
+    if state[_N_ORDERS] > 0.0:
+        gap_days = (now_s - state[_LAST_ORDER_S]) / DAY_S
+        state[_GAPS], state[_GAP_DAYS], state[_GAP_SQUARES] = pushed(
+            state[_GAPS], state[_GAP_DAYS], state[_GAP_SQUARES], gap_days
+        )
+    state[_N_ORDERS] += 1.0
+    state[_ORDERS_7] += 1.0
+    state[_ORDERS_28] += 1.0
+    state[_ORDERS_91] += 1.0
+    state[_LAST_ORDER_S] = now_s
+
+
+@njit(nogil=True)
+def read(state, at_s, out):
+    """Write the family's columns as of a time; see Family.read."""
+    gap_s = at_s - state[_COUNTED_S]
+    week, month, quarter = decay(gap_s, 7.0), decay(gap_s, 28.0), decay(gap_s, 91.0)
+    mean_days = state[_GAP_DAYS]
+    out[0] = state[_N_ORDERS]
+    out[1] = state[_ORDERS_7] * week
+    out[2] = state[_ORDERS_28] * month
+    out[3] = state[_ORDERS_91] * quarter
+    out[4] = state[_VIEWS_7] * week
+    out[5] = state[_CARTS_7] * week
+    out[6] = state[_LINES_28] * month
+    out[7] = mean_days
+    out[8] = spread(state[_GAPS], state[_GAP_SQUARES])
+    out[9] = 1.0
+    if mean_days > 0.0:
+        out[9] = min((at_s - state[_LAST_ORDER_S]) / DAY_S / mean_days, RATIO_CAP)
+
+
+def _count(name: str, meaning: str) -> Feature:
+    return Feature(name, "events", "float32", 1, "frequency", 0.0, meaning)
+
+
+FAMILY = Family(
+    (
+        _count("n_orders", "orders ever"),
+        _count("orders_hl7d", "orders, each worth half as much after every 7 days"),
+        _count("orders_hl28d", "orders, each worth half as much after every 28 days"),
+        _count("orders_hl91d", "orders, each worth half as much after every 91 days"),
+        _count("views_hl7d", "views, each worth half as much after every 7 days"),
+        _count("carts_hl7d", "items put in the cart, each worth half as much after every 7 days"),
+        _count("lines_hl28d", "order lines, each worth half as much after every 28 days"),
+        Feature("order_gap_mean_days", "days", "float32", 1, "frequency", 0.0, "mean time between orders; 0 below two"),
+        Feature("order_gap_std_days", "days", "float32", 1, "frequency", 0.0, "spread of it; 0 below three orders"),
+        Feature(
+            "order_due_ratio", "ratio", "float32", 1, "frequency", 1.0,
+            "time since the last order over the mean time between orders, capped; 1 below two orders",
+        ),
+    ),
+    12,
+    update,
+    read,
+)  # fmt: skip
+
+
+def frequency(ledger: Ledger, shopper: NDArray[np.int64], at_s: NDArray[np.int64]) -> NDArray[np.generic]:
+    """Return how often each shopper came, and how regularly, as of each query.
+
+    ledger   events of all shoppers
+    shopper  (n_queries,) int64  shopper indexes, ascending
+    at_s     (n_queries,) int64  seconds since the epoch, ascending within a shopper
+    returns  (n_queries, width) float32  the columns of FAMILY
+    raises   InvalidInput        if a query names an unknown shopper or descends
+    source   reference.frequency
+    """
+    return answers(FAMILY, ledger, shopper, at_s)
