@@ -1,0 +1,1 @@
+"""Finds or starts a Triton and asks it for predictions."""

@@ -1,0 +1,224 @@
+"""Gives the address of a ready Triton: the one at TRITON_URL, or one of our own that stops when we do.
+
+In: a model repository. Out: "127.0.0.1:PORT" of a server whose models answer their known tensors.
+Called by `python -m server`, cli.py and tests through `serving`.
+"""
+
+import os
+import socket
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from server.problems import ModelUnavailable, PortInUse
+from server.triton.environment import DEFAULT_FOLDER, Environment, NotPrepared, prepared
+from server.triton.self_test import check_known_tensors, is_ready
+
+HOST = "127.0.0.1"
+MODELS = ("response", "uplift", "recommendation", "predictions")
+N_LOGS = 20
+N_PORT_TRIES = 3
+STOP_S = 10.0
+_SAYS_PORT_TAKEN = ("Address already in use", "failed to start GRPC", "failed to start HTTP", "Socket '", "unavailable")
+
+
+@dataclass(frozen=True)
+class Running:
+    """A Triton that we started.
+
+    guard    the process that ends Triton with us; ours to wait for
+    address  "host:port" for gRPC
+    metrics  URL of the Prometheus page
+    log      everything Triton says
+    """
+
+    guard: subprocess.Popen[bytes]
+    address: str
+    metrics: str
+    log: Path
+
+
+@contextmanager
+def serving(
+    repository: Path,
+    models: Sequence[str] = MODELS,
+    *,
+    self_test: bool = True,
+    port: int = 0,
+    folder: Path = DEFAULT_FOLDER,
+    within_s: float = 60.0,
+) -> Iterator[str]:
+    """Yield the gRPC address of a Triton that serves `models` and answers their known tensors.
+
+    repository  model folders; each may hold 1/self_test.npz
+    models      loaded, and waited for
+    self_test   whether the known tensors are compared
+    port        for gRPC; 0 takes a free one
+    folder      Triton's own environment and logs
+    within_s    time for the server to become ready
+    raises      ModelUnavailable  if no server gets ready or one answers wrongly; PortInUse  if `port` is taken
+    """
+    address = os.environ.get("TRITON_URL", "")
+    if address:
+        address = _checked_address(address)
+        _wait(address, models, time.monotonic() + within_s, None)
+        if self_test:
+            check_known_tensors(address, repository, models)
+        yield address
+        return
+    with started(repository, models, port=port, folder=folder, within_s=within_s) as running:
+        if self_test:
+            check_known_tensors(running.address, repository, models)
+        yield running.address
+
+
+@contextmanager
+def started(
+    repository: Path,
+    models: Sequence[str] = MODELS,
+    *,
+    port: int = 0,
+    folder: Path = DEFAULT_FOLDER,
+    within_s: float = 60.0,
+) -> Iterator[Running]:
+    """Yield a Triton of our own, ready but not yet tested; it ends with the block, or with this process.
+
+    raises  ModelUnavailable  with the last lines of the log; PortInUse  naming `port`
+    """
+    for model in models:
+        if not (repository / model / "config.pbtxt").exists():
+            raise ModelUnavailable(f"{repository / model / 'config.pbtxt'} must exist; `stratagem export` writes it")
+    try:
+        environment = prepared(folder)
+    except NotPrepared as problem:
+        raise ModelUnavailable(str(problem)) from problem
+    running = _launched(environment, repository, models, port, within_s)
+    try:
+        yield running
+    finally:
+        _stop(running.guard)
+
+
+def _launched(environment: Environment, repository: Path, models: Sequence[str], port: int, within_s: float) -> Running:
+    """A free port can be taken before Triton binds it; then others are tried, unless one was asked for."""
+    deadline = time.monotonic() + within_s
+    for last_try in [port != 0 or n + 1 == N_PORT_TRIES for n in range(N_PORT_TRIES)]:
+        running = _spawn(environment, repository, models, _ports(port))
+        try:
+            _wait(running.address, models, deadline, running)
+            return running
+        except BaseException as problem:
+            _stop(running.guard)
+            if last_try or not isinstance(problem, ModelUnavailable) or not _is_port_trouble(running.log):
+                raise
+    raise AssertionError("the last try returns or raises")
+
+
+def _ports(port: int) -> tuple[int, int, int]:
+    """Ports for gRPC, HTTP and metrics, all free just now."""
+    sockets = []
+    try:
+        for wanted in (port, 0, 0):
+            bound = socket.socket()
+            sockets.append(bound)
+            try:
+                bound.bind((HOST, wanted))
+            except OSError as error:
+                raise PortInUse(
+                    f"port must be free for Triton, got {wanted}: {(error.strerror or '').lower()} ({HOST}:{wanted})"
+                ) from error
+        grpc, http, metrics = (bound.getsockname()[1] for bound in sockets)
+        return grpc, http, metrics
+    finally:
+        for bound in sockets:
+            bound.close()
+
+
+def _spawn(environment: Environment, repository: Path, models: Sequence[str], ports: tuple[int, int, int]) -> Running:
+    grpc, http, metrics = ports
+    log = _new_log(environment.folder.parent / "logs", grpc)
+    shm_prefix = f"stratagem_{uuid.uuid4().hex[:12]}_"
+    options = {
+        "model-repository": repository.absolute(),
+        "backend-directory": environment.backends,
+        "cache-directory": environment.caches,
+        "backend-config": f"onnxruntime,shm-region-prefix-name={shm_prefix}",
+        "model-control-mode": "explicit",
+        "grpc-address": HOST, "grpc-port": grpc,
+        "http-address": HOST, "http-port": http,
+        "metrics-address": HOST, "metrics-port": metrics,
+        "allow-gpu-metrics": str(Path("/dev/nvidiactl").exists()).lower(),
+        "exit-timeout-secs": 3,
+    }  # fmt: skip
+    command = [str(environment.binary), *(f"--{name}={value}" for name, value in options.items())]
+    command += [f"--load-model={model}" for model in models]
+    guard = [sys.executable, "-I", "-S", str(Path(__file__).with_name("guard.py")), shm_prefix]
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            guard + command,
+            stdin=subprocess.PIPE,  # held open by us alone: its end is our end
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            env=environment.variables(),
+            cwd=environment.folder,
+            start_new_session=True,  # Ctrl-C is for us; we then stop Triton in order
+        )
+    return Running(process, f"{HOST}:{grpc}", f"http://{HOST}:{metrics}/metrics", log)
+
+
+def _new_log(folder: Path, port: int) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    for old in sorted(folder.glob("*.log"), key=lambda file: file.name)[: -N_LOGS + 1]:
+        old.unlink(missing_ok=True)
+    return folder / f"{time.strftime('%Y%m%dT%H%M%S', time.gmtime())}-{port}.log"
+
+
+def _wait(address: str, models: Sequence[str], deadline: float, running: Running | None) -> None:
+    """Return once every model is ready; `deadline` is a moment of time.monotonic."""
+    while True:
+        missing = is_ready(address, models)
+        if not missing:
+            return
+        if running is not None and running.guard.poll() is not None:
+            raise ModelUnavailable(f"Triton must become ready, but it ended: {_last_words(running.log)}")
+        if time.monotonic() > deadline:
+            said = f"; last in {running.log}: {_last_words(running.log)}" if running else ""
+            raise ModelUnavailable(f"Triton at {address} must become ready in time, got: {missing}{said}")
+        time.sleep(0.02)
+
+
+def _last_words(log: Path) -> str:
+    """What the log says went wrong: the first model that did not load, else the last line."""
+    lines = [line.strip() for line in log.read_text(errors="replace").splitlines() if line.strip()]
+    failed = [line.split('] "', 1)[-1].split(r"\n", 1)[0].rstrip('"') for line in lines if "failed to load '" in line]
+    return f"{(failed or lines[-1:] or ['nothing'])[0]} (log: {log})"
+
+
+def _is_port_trouble(log: Path) -> bool:
+    text = log.read_text(errors="replace")
+    return any(words in text for words in _SAYS_PORT_TAKEN)
+
+
+def _stop(guard: subprocess.Popen[bytes]) -> None:
+    """End Triton through its guard: politely first, then not."""
+    if guard.stdin is not None:
+        guard.stdin.close()
+    try:
+        guard.wait(STOP_S)
+    except subprocess.TimeoutExpired:
+        guard.kill()  # Triton's parent-death signal does the rest
+        guard.wait()
+
+
+def _checked_address(url: str) -> str:
+    """TRITON_URL without its scheme."""
+    address = url.removeprefix("grpc://")
+    host, _, port = address.rpartition(":")
+    if not host or "/" in address or not port.isdigit():
+        raise ModelUnavailable(f"TRITON_URL must be host:port of Triton's gRPC door, got {url!r}")
+    return address

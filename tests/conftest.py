@@ -1,0 +1,36 @@
+"""What tests of several folders share: a real Triton over a repository in miniature, started once."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from server.triton.environment import Environment, NotPrepared, prepared
+from server.triton.process import serving
+from tests.requirements import missing
+from tests.tiny_repository import write_tiny_repository
+
+
+@pytest.fixture(scope="session")
+def triton_environment() -> Environment:
+    """Triton's own environment, the one `make setup` prepares; prepared now where it is missing."""
+    try:
+        return prepared()
+    except (NotPrepared, OSError) as problem:
+        missing(f"Triton's environment cannot be prepared: {problem}")
+        raise
+
+
+@pytest.fixture(scope="session")
+def tiny_repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model repository with the contract's tensors; not to be changed."""
+    folder = tmp_path_factory.mktemp("tiny") / "model_repository"
+    write_tiny_repository(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_triton(triton_environment: Environment, tiny_repository: Path) -> Iterator[str]:
+    """The address of a Triton that serves `tiny_repository`."""
+    with serving(tiny_repository) as address:
+        yield address
