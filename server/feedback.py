@@ -65,8 +65,7 @@ class FeedbackLog:
 
         raises  LogUnavailable  through the future, if the disk refuses: then nothing of this call counts
         """
-        block = b"".join(framed(orjson.dumps({"kind": kind, **record})) for record in records)
-        return self.append_block(block)
+        return self.append_block(b"".join(framed_record(kind, record) for record in records))
 
     def append_block(self, block: bytes) -> "Future[None]":
         """Append records that are framed already."""
@@ -126,6 +125,11 @@ class FeedbackLog:
 def framed(payload: bytes) -> bytes:
     """A payload as it stands in a segment."""
     return HEADER.pack(len(payload), zlib.crc32(payload)) + payload
+
+
+def framed_record(kind: Kind, record: Record) -> bytes:
+    """A record as it stands in a segment."""
+    return framed(orjson.dumps({"kind": kind, **record}))
 
 
 def segments_of(folder: Path) -> list[Path]:

@@ -175,3 +175,9 @@ def percent(share: float) -> str:
 def listed(names: list[str], shares: list[str]) -> str:
     """Names with their shares, as a list in a sentence."""
     return ", ".join(f"{name} {share}" for name, share in zip(names, shares, strict=True))
+
+
+def recommendation_reason(title: str, prob: float, is_repeat: bool) -> str:
+    """Why an item is recommended."""
+    why = "bought before, and due again" if is_repeat else "often bought next after the latest items"
+    return f"{title}: {why}; bought within 7 days with probability {percent(prob)}."
