@@ -17,7 +17,7 @@ from pathlib import Path
 
 from server.problems import ModelUnavailable, PortInUse
 from server.triton.environment import DEFAULT_FOLDER, Environment, NotPrepared, prepared
-from server.triton.self_test import check_known_tensors, is_ready
+from server.triton.self_test import check_known_tensors, not_ready
 
 HOST = "127.0.0.1"
 MODELS = ("response", "uplift", "recommendation", "predictions")
@@ -181,7 +181,7 @@ def _new_log(folder: Path, port: int) -> Path:
 def _wait(address: str, models: Sequence[str], deadline: float, running: Running | None) -> None:
     """Return once every model is ready; `deadline` is a moment of time.monotonic."""
     while True:
-        missing = is_ready(address, models)
+        missing = not_ready(address, models)
         if not missing:
             return
         if running is not None and running.guard.poll() is not None:

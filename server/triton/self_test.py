@@ -11,30 +11,36 @@ from pathlib import Path
 import grpc
 import numpy as np
 from numpy.typing import NDArray
-from tritonclient.grpc import InferenceServerClient, InferInput
-from tritonclient.utils import InferenceServerException, np_to_triton_dtype
+from tritonclient.grpc import service_pb2
+from tritonclient.grpc.service_pb2_grpc import GRPCInferenceServiceStub
 
 from server.problems import ModelUnavailable
+from server.triton.messages import arrays_of, channel_options, reason_of, request_of
 
 # Another build of ONNX Runtime, or a GPU, sums in another order: float32 with a few hundred terms moves by 1e-5.
 RTOL, ATOL = 1e-3, 1e-4
 PATIENCE_S = 10.0
+_ADVICE = "export the models again, or see that Triton's Python environment has numpy < 2"
 
 
-def is_ready(address: str, models: Sequence[str]) -> str:
+def not_ready(address: str, models: Sequence[str]) -> str:
     """Return what is not ready yet, in words; empty when everything is.
 
     address  "host:port" of Triton's gRPC door
     models   asked for one by one
     """
-    with InferenceServerClient(address) as client:
+    with grpc.insecure_channel(address, options=channel_options(address)) as channel:
+        stub = GRPCInferenceServiceStub(channel)
         try:
-            if not client.is_server_ready(client_timeout=PATIENCE_S):
-                return "server not ready"
-            waiting = [model for model in models if not client.is_model_ready(model, client_timeout=PATIENCE_S)]
+            if not stub.ServerReady(service_pb2.ServerReadyRequest(), timeout=PATIENCE_S).ready:
+                return "the server is not ready"
+            questions = {model: service_pb2.ModelReadyRequest(name=model) for model in models}
+            waiting = [
+                name for name, asked in questions.items() if not stub.ModelReady(asked, timeout=PATIENCE_S).ready
+            ]
             return f"not ready: {', '.join(waiting)}" if waiting else ""
-        except (InferenceServerException, grpc.RpcError) as error:
-            return f"no answer at {address}: {_reason(error)}"
+        except grpc.RpcError as error:
+            return reason_of(error)
 
 
 def check_known_tensors(address: str, repository: Path, models: Sequence[str]) -> None:
@@ -42,44 +48,32 @@ def check_known_tensors(address: str, repository: Path, models: Sequence[str]) -
 
     raises  ModelUnavailable  naming model, tensor and the worst difference
     """
-    with InferenceServerClient(address) as client:
+    with grpc.insecure_channel(address, options=channel_options(address)) as channel:
+        stub = GRPCInferenceServiceStub(channel)
         for model in models:
             file = repository / model / "1" / "self_test.npz"
             if file.exists():
                 with np.load(file) as known:
-                    _check(client, model, {name: known[name] for name in known.files})
+                    _check(stub, model, {name: known[name] for name in known.files})
 
 
-def _check(client: InferenceServerClient, model: str, known: dict[str, NDArray[np.generic]]) -> None:
-    inputs = []
-    for name, array in known.items():
-        if name.startswith("in_"):
-            tensor = InferInput(name.removeprefix("in_"), list(array.shape), np_to_triton_dtype(array.dtype))
-            inputs.append(tensor.set_data_from_numpy(array))
+def _check(stub: GRPCInferenceServiceStub, model: str, known: dict[str, NDArray[np.generic]]) -> None:
+    inputs = {name.removeprefix("in_"): array for name, array in known.items() if name.startswith("in_")}
     try:
-        answer = client.infer(model, inputs, client_timeout=PATIENCE_S)
-    except InferenceServerException as error:
-        raise ModelUnavailable(f"{model} must answer its self-test, but Triton said: {_reason(error)}") from error
+        answers = arrays_of(stub.ModelInfer(request_of(model, inputs), timeout=PATIENCE_S))
+    except grpc.RpcError as error:
+        raise ModelUnavailable(f"{model} must answer its self_test.npz, but Triton said: {reason_of(error)}") from error
     for name, expected in known.items():
         if name.startswith("out_"):
-            _compare(model, name.removeprefix("out_"), answer.as_numpy(name.removeprefix("out_")), expected)
+            tensor = name.removeprefix("out_")
+            _compare(f"{tensor} of {model} must equal its self_test.npz", answers.get(tensor), expected)
 
 
-def _compare(model: str, tensor: str, found: NDArray[np.generic] | None, expected: NDArray[np.generic]) -> None:
-    rule = f"{tensor} of {model} must equal its self_test.npz"
+def _compare(rule: str, found: NDArray[np.generic] | None, expected: NDArray[np.generic]) -> None:
     if found is None or found.shape != expected.shape:
-        shape = "nothing" if found is None else f"shape {found.shape}"
-        raise ModelUnavailable(f"{rule}, shape {expected.shape}, got {shape}; {_ADVICE}")
+        got = "no such tensor" if found is None else f"shape {found.shape}"
+        raise ModelUnavailable(f"{rule}, shape {expected.shape}, got {got}; {_ADVICE}")
     exact = expected.astype(np.float64)
-    far = np.abs(found.astype(np.float64) - exact) - RTOL * np.abs(exact)
-    if not far.max(initial=0.0) <= ATOL:  # not >: NaN fails too
+    far = np.abs(found.astype(np.float64) - exact)
+    if not bool((far <= ATOL + RTOL * np.abs(exact)).all()):  # not >: NaN fails too
         raise ModelUnavailable(f"{rule} within {ATOL}, got a difference of {far.max():.3g}; {_ADVICE}")
-
-
-_ADVICE = "export the models again, or see that Triton's Python environment has numpy < 2"
-
-
-def _reason(error: Exception) -> str:
-    """The first line of what gRPC or Triton said."""
-    message = error.message() if isinstance(error, InferenceServerException) else str(error)
-    return str(message).strip().splitlines()[0]
