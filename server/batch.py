@@ -12,7 +12,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kernels.features import columns
-from server.problems import ModelUnavailable
 from server.state.store import Snapshot
 from server.strategy import policy
 from server.strategy.actions import Action, Asking, Bar, Menu, menu_of
@@ -83,11 +82,7 @@ class Batch:
 def batch_of(
     seen: Seen, predicted: Predicted, catalogue: Catalogue, economics: Economics, terms: Terms, draws: "Draws"
 ) -> Batch:
-    """Offer every shopper of a batch the menu and choose from it.
-
-    raises  ModelUnavailable  naming the first output that holds a value that is not finite
-    """
-    check_finite(predicted, seen)
+    """Offer every shopper of a batch the menu and choose from it."""
     table = catalogue.offers_between(int(seen.at_s.min()), int(seen.at_s.max()))
     sent = table.sent(seen.at_s.size, seen.snapshot.sent_row, seen.snapshot.sent_key)
     left = np.full(seen.at_s.size, draws.budget_left_micros, np.int64)
@@ -115,16 +110,6 @@ def _chosen(menu: Menu, seen: Seen, terms: Terms, key: str) -> Choice:
     draws = policy.draws_of([ask.decision_id for ask in seen.asks], key)
     price, share = terms.shadow_price, terms.explore_share
     return policy.choose(menu.value_micros, menu.cost_micros, menu.eligible, price, share, draws)
-
-
-def check_finite(predicted: Predicted, seen: Seen) -> None:
-    """Refuse predictions that hold NaN or infinity: no price can be put on them."""
-    for name in ("category_prob", "redeem_prob", "spend_uplift", "spend_uplift_se", "item_prob"):
-        output = getattr(predicted, name)
-        if not np.isfinite(output).all():
-            row, column = np.argwhere(~np.isfinite(output))[0].tolist()
-            who = seen.asks[row].shopper_id
-            raise ModelUnavailable(f"{name} must be finite, got {output[row, column]} (shopper {who!r})")
 
 
 def state_age_s(snapshot: Snapshot, row: int, at_s: int) -> int:

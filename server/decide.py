@@ -126,13 +126,13 @@ class Decider:
             return await self._safe_default(ask, within_s)
         loop = asyncio.get_running_loop()
         pending = Pending(ask, loop.time() + budget_s)
-        timer = loop.create_task(self._gatherer.submit(pending))
-        done, _ = await asyncio.wait({timer}, timeout=budget_s)
+        gathered = loop.create_task(self._gatherer.submit(pending))
+        done, _ = await asyncio.wait({gathered}, timeout=budget_s)
         if not done and pending.claim("safe_default"):
-            timer.add_done_callback(lambda late: late.cancelled() or late.exception())
+            gathered.cancel()
             return await self._safe_default(ask, within_s)
         try:
-            answer = await timer
+            answer = await gathered
         except TooLate:
             return await self._safe_default(ask, within_s)
         if isinstance(answer, Problem):

@@ -14,7 +14,7 @@ import orjson
 import polars as pl
 
 from kernels.features import read_states
-from server.batch import CONTACTS, Ask, Seen, check_finite
+from server.batch import CONTACTS
 from server.budget import NO_PLAN, StandingPlan
 from server.problems import InvalidRequest, WrongPlan
 from server.repository import Repository
@@ -103,8 +103,6 @@ def audience_of(
         moments = np.full(len(piece), at_s, np.int64)
         features, history = read_states(snapshot.states, moments)
         predicted = models.predict_now(features, history)
-        seen = Seen([Ask("", name, at_s) for name in piece], snapshot, moments, features, history)
-        check_finite(predicted, seen)
         sent = table.sent(len(piece), snapshot.sent_row, snapshot.sent_key)
         contacts = features[:, CONTACTS].astype(np.float64)
         asking = Asking(moments, sent, contacts, np.full(len(piece), unbounded))
