@@ -21,7 +21,11 @@ _MASK_BITS = 32
 
 @njit(nogil=True)
 def update(state, event):
-    """Add one order line to the open order or begin the next; see Family.update."""
+    """Add one order line to the open order or begin the next; see Family.update.
+
+    state  (n_state,) float64  changed in place
+    event  a clock.Event
+    """
     if event.kind != ORDER:
         return
     if event.begins_order:
@@ -47,7 +51,12 @@ def update(state, event):
 
 @njit(nogil=True)
 def read(state, at_s, out):  # noqa: ARG001 - every family is read alike
-    """Write the family's columns as of a time; see Family.read."""
+    """Write the family's columns as of a time; see Family.read.
+
+    state  (n_state,) float64
+    at_s   seconds, no earlier than the last event
+    out    (width,) float32  every column is written
+    """
     out[:] = 0.0
     if state[_HAS_ORDER] == 0.0:
         return

@@ -18,7 +18,11 @@ _LINES_14, _LINES_91, _LAST_S, _BREADTH = 0, N_CATEGORIES, 2 * N_CATEGORIES, 3 *
 
 @njit(nogil=True)
 def update(state, event):
-    """Count one order line in its category; see Family.update."""
+    """Count one order line in its category; see Family.update.
+
+    state  (n_state,) float64  changed in place
+    event  a clock.Event
+    """
     if event.kind != ORDER or event.category < 0:
         return
     slot = np.int64(event.category)
@@ -32,7 +36,12 @@ def update(state, event):
 
 @njit(nogil=True)
 def read(state, at_s, out):
-    """Write the family's columns as of a time; see Family.read."""
+    """Write the family's columns as of a time; see Family.read.
+
+    state  (n_state,) float64
+    at_s   seconds, no earlier than the last event
+    out    (width,) float32  every column is written
+    """
     for slot in range(N_CATEGORIES):
         is_bought = state[_LINES_91 + slot] > 0.0
         gap_s = at_s - state[_LAST_S + slot]

@@ -1,9 +1,12 @@
 """What kernels say at their doors: one sentence with field, rule and value. Every public function calls them."""
 
+from typing import TypeVar
+
 import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[np.generic]
+Element = TypeVar("Element", bound=np.generic)
 
 
 class InvalidInput(ValueError):  # noqa: N818 - a name of the house, said by every door
@@ -64,7 +67,7 @@ def check_each(name: str, values: Array, holds: NDArray[np.bool_], rule: str) ->
     raise InvalidInput(f"{name} must be {rule}, got {values[place]} (at [{where}])")
 
 
-def plain(values: NDArray[np.generic]) -> NDArray[np.generic]:
+def plain(values: NDArray[Element]) -> NDArray[Element]:
     """Return the array contiguous and writable, copied only if it is not.
 
     values   any array; a read-only or strided one would make numba compile every kernel once more

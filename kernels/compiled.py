@@ -1,23 +1,13 @@
 """A kernel's entry point, compiled at its first call and kept on disk. Inner loops use plain `njit` instead."""
 
 import hashlib
-import os
 from collections.abc import Callable
-from functools import cache
 from pathlib import Path
 from typing import TypeVar, cast
 
 from numba import config, njit
 
 Loop = TypeVar("Loop", bound=Callable[..., object])
-
-
-@cache
-def _cache_folder() -> str:
-    # numba compares only the file of the function it kept: an edit to a family that features.py calls would go unseen.
-    # Test: test_a_change_in_any_kernel_file_changes_the_cache_folder.
-    folder = Path(__file__).parent
-    return str(folder / "__pycache__" / f"numba-{sources_digest(folder)}")
 
 
 def sources_digest(folder: Path) -> str:
@@ -42,10 +32,18 @@ def entry(loop: Loop) -> Loop:
         return loop
     dispatcher = njit(nogil=True)(loop)
     users_choice = config.CACHE_DIR
-    if not users_choice and os.access(Path(__file__).parent, os.W_OK):
-        config.CACHE_DIR = _cache_folder()
     try:
+        config.CACHE_DIR = users_choice or str(_CACHE)
+        dispatcher.enable_caching()
+    except RuntimeError:  # a read-only installation: its sources do not change, so numba's own places are safe
+        config.CACHE_DIR = users_choice
         dispatcher.enable_caching()
     finally:
         config.CACHE_DIR = users_choice
     return cast(Loop, dispatcher)
+
+
+_FOLDER = Path(__file__).parent
+# numba compares only the file of the function it kept: an edit to a family that features.py calls would go unseen.
+# Test: test_a_change_in_any_kernel_file_changes_the_digest.
+_CACHE = _FOLDER / "__pycache__" / f"numba-{sources_digest(_FOLDER)}"

@@ -17,7 +17,11 @@ _EXPOSURES, _EXPOSURES_28, _EXPOSED_S, _REDEMPTIONS, _REDEMPTIONS_91, _REDEEMED_
 
 @njit(nogil=True)
 def update(state, event):
-    """Count one exposure or redemption; see Family.update."""
+    """Count one exposure or redemption; see Family.update.
+
+    state  (n_state,) float64  changed in place
+    event  a clock.Event
+    """
     if event.kind == EXPOSURE:
         state[_EXPOSURES] += 1.0
         state[_EXPOSURES_28] = state[_EXPOSURES_28] * decay(event.now_s - state[_EXPOSED_S], 28.0) + 1.0
@@ -30,7 +34,12 @@ def update(state, event):
 
 @njit(nogil=True)
 def read(state, at_s, out):
-    """Write the family's columns as of a time; see Family.read."""
+    """Write the family's columns as of a time; see Family.read.
+
+    state  (n_state,) float64
+    at_s   seconds, no earlier than the last event
+    out    (width,) float32  every column is written
+    """
     out[0] = state[_EXPOSURES_28] * decay(at_s - state[_EXPOSED_S], 28.0)
     out[1] = days_since(at_s, state[_EXPOSED_S], state[_EXPOSURES] > 0.0, CAP_DAYS)
     out[2] = min(state[_EXPOSURES], 1.0)

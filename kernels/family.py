@@ -2,6 +2,8 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
+from typing import cast
 
 import numpy as np
 from numba import njit
@@ -98,7 +100,8 @@ def answers(family: Family, ledger: Ledger, shopper: NDArray[np.int64], at_s: ND
     check_queries(ledger, shopper, at_s)
     out = np.zeros((shopper.size, family.width), family.features[0].dtype)
     scratch = np.zeros(clock.N_STATE + family.n_state)
-    _sweep_family(family.update, family.read, columns_of(ledger), plain(shopper), plain(at_s), scratch, out)
+    drive = _driver(family.update, family.read)
+    drive(columns_of(ledger), plain(shopper), plain(at_s), scratch, out)
     return out
 
 
@@ -133,12 +136,19 @@ def sweep(step, write, columns, shopper, at_s, state, out):
             row += 1
 
 
-@njit(nogil=True)
-def _sweep_family(update, read, columns, shopper, at_s, state, out):
+@cache
+def _driver(update: Bare, read: Bare) -> Bare:
+    # Not cached on disk: numba cannot tell one closure from another there. features.py, which serves, caches its own.
+    @njit(nogil=True)
     def step(state, line):
         update(state[clock.N_STATE :], clock.advance(state[: clock.N_STATE], line))
 
+    @njit(nogil=True)
     def write(state, at_s, out, row):
         read(state[clock.N_STATE :], clock.read_time(state[: clock.N_STATE], at_s), out[row])
 
-    sweep(step, write, columns, shopper, at_s, state, out)
+    @njit(nogil=True)
+    def drive(columns, shopper, at_s, state, out):
+        sweep(step, write, columns, shopper, at_s, state, out)
+
+    return cast(Bare, drive)

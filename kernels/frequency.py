@@ -18,7 +18,11 @@ _GAPS, _GAP_DAYS, _GAP_SQUARES = 9, 10, 11
 
 @njit(nogil=True)
 def update(state, event):
-    """Count one event; see Family.update."""
+    """Count one event; see Family.update.
+
+    state  (n_state,) float64  changed in place
+    event  a clock.Event
+    """
     if event.kind != VIEW and event.kind != CART and event.kind != ORDER:
         return
     gap_s = event.now_s - state[_COUNTED_S]
@@ -57,7 +61,12 @@ def _begin_order(state, now_s):
 
 @njit(nogil=True)
 def read(state, at_s, out):
-    """Write the family's columns as of a time; see Family.read."""
+    """Write the family's columns as of a time; see Family.read.
+
+    state  (n_state,) float64
+    at_s   seconds, no earlier than the last event
+    out    (width,) float32  every column is written
+    """
     gap_s = at_s - state[_COUNTED_S]
     week, month, quarter = decay(gap_s, 7.0), decay(gap_s, 28.0), decay(gap_s, 91.0)
     mean_days = state[_GAP_DAYS]

@@ -18,7 +18,11 @@ _LIST, _DISCOUNT, _LINES, _DISCOUNTED, _WITH_COUPON, _COUNTED_S = range(6)
 
 @njit(nogil=True)
 def update(state, event):
-    """Add one order line's prices; see Family.update."""
+    """Add one order line's prices; see Family.update.
+
+    state  (n_state,) float64  changed in place
+    event  a clock.Event
+    """
     if event.kind != ORDER:
         return
     gap_s = event.now_s - state[_COUNTED_S]
@@ -36,7 +40,12 @@ def update(state, event):
 
 @njit(nogil=True)
 def read(state, at_s, out):
-    """Write the family's columns as of a time; see Family.read."""
+    """Write the family's columns as of a time; see Family.read.
+
+    state  (n_state,) float64
+    at_s   seconds, no earlier than the last event
+    out    (width,) float32  every column is written
+    """
     out[:] = 0.0
     n_lines = state[_LINES]
     if n_lines == 0.0:

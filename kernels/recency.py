@@ -19,7 +19,11 @@ _HAS_EVENT, _FIRST_S, _HAPPENED, _LAST_S = 0, 1, 2, 6
 
 @njit(nogil=True)
 def update(state, event):
-    """Note the time of one event; see Family.update."""
+    """Note the time of one event; see Family.update.
+
+    state  (n_state,) float64  changed in place
+    event  a clock.Event
+    """
     if state[_HAS_EVENT] == 0.0:
         state[_HAS_EVENT] = 1.0
         state[_FIRST_S] = event.now_s
@@ -31,7 +35,12 @@ def update(state, event):
 
 @njit(nogil=True)
 def read(state, at_s, out):
-    """Write the family's columns as of a time; see Family.read."""
+    """Write the family's columns as of a time; see Family.read.
+
+    state  (n_state,) float64
+    at_s   seconds, no earlier than the last event
+    out    (width,) float32  every column is written
+    """
     for place in range(len(_KINDS)):
         happened = state[_HAPPENED + place] > 0.0
         out[place] = days_since(at_s, state[_LAST_S + place], happened, CAP_DAYS)

@@ -16,7 +16,11 @@ _ITEMS, _RING = 0, 1
 
 @njit(nogil=True)
 def update(state, event):
-    """Remember the item of one order line; an unknown item, index 0, leaves no trace; see Family.update."""
+    """Remember the item of one order line; an unknown item, index 0, leaves no trace; see Family.update.
+
+    state  (n_state,) float64  changed in place
+    event  a clock.Event
+    """
     if event.kind != ORDER or event.item == 0:
         return
     state[_RING + np.int64(state[_ITEMS]) % HISTORY] = event.item
@@ -25,7 +29,12 @@ def update(state, event):
 
 @njit(nogil=True)
 def read(state, at_s, out):  # noqa: ARG001 - every family is read alike
-    """Write the family's columns as of a time; see Family.read."""
+    """Write the family's columns as of a time; see Family.read.
+
+    state  (n_state,) float64
+    at_s   seconds, no earlier than the last event
+    out    (width,) int32  every column is written
+    """
     n_items = np.int64(state[_ITEMS])
     for back in range(HISTORY):
         out[HISTORY - 1 - back] = 0

@@ -19,7 +19,11 @@ _SESSIONS, _SESSIONS_28, _EVENTS, _CLOSED_S, _WITH_ORDER, _START_S, _LAST_S, _OP
 
 @njit(nogil=True)
 def update(state, event):
-    """Continue the session or begin the next; see Family.update."""
+    """Continue the session or begin the next; see Family.update.
+
+    state  (n_state,) float64  changed in place
+    event  a clock.Event
+    """
     if event.kind != VIEW and event.kind != CART and event.kind != ORDER:
         return
     if state[_SESSIONS] == 0.0 or event.now_s - state[_LAST_S] > SESSION_GAP_S:
@@ -41,7 +45,12 @@ def update(state, event):
 
 @njit(nogil=True)
 def read(state, at_s, out):
-    """Write the family's columns as of a time; see Family.read."""
+    """Write the family's columns as of a time; see Family.read.
+
+    state  (n_state,) float64
+    at_s   seconds, no earlier than the last event
+    out    (width,) float32  every column is written
+    """
     out[:] = 0.0
     n_sessions = state[_SESSIONS]
     if n_sessions == 0.0:

@@ -17,7 +17,11 @@ _NET, _REFUNDED, _NET_7, _NET_28, _NET_91, _COUNTED_S, _LINES, _LINE_MEAN, _LINE
 
 @njit(nogil=True)
 def update(state, event):
-    """Add one order line or take one refund away; see Family.update."""
+    """Add one order line or take one refund away; see Family.update.
+
+    state  (n_state,) float64  changed in place
+    event  a clock.Event
+    """
     if event.kind != ORDER and event.kind != REFUND:
         return
     gap_s = event.now_s - state[_COUNTED_S]
@@ -42,7 +46,12 @@ def update(state, event):
 
 @njit(nogil=True)
 def read(state, at_s, out):
-    """Write the family's columns as of a time; see Family.read."""
+    """Write the family's columns as of a time; see Family.read.
+
+    state  (n_state,) float64
+    at_s   seconds, no earlier than the last event
+    out    (width,) float32  every column is written
+    """
     gap_s = at_s - state[_COUNTED_S]
     out[0] = state[_NET] / MICROS
     out[1] = state[_NET_7] * decay(gap_s, 7.0) / MICROS

@@ -22,7 +22,11 @@ _ORDERS, _WEEKEND, _EVENING, _SIN, _COS, _COUNTED_S = range(6)
 
 @njit(nogil=True)
 def update(state, event):
-    """Add the time of one order; see Family.update."""
+    """Add the time of one order; see Family.update.
+
+    state  (n_state,) float64  changed in place
+    event  a clock.Event
+    """
     if not event.begins_order:
         return
     state[:_COUNTED_S] *= decay(event.now_s - state[_COUNTED_S], HALF_LIFE_DAYS)
@@ -39,7 +43,12 @@ def update(state, event):
 
 @njit(nogil=True)
 def read(state, at_s, out):  # noqa: ARG001 - every family is read alike
-    """Write the family's columns as of a time; see Family.read."""
+    """Write the family's columns as of a time; see Family.read.
+
+    state  (n_state,) float64
+    at_s   seconds, no earlier than the last event
+    out    (width,) float32  every column is written
+    """
     # Ratios of sums that decay alike: they do not change between orders, so at_s has no say.
     out[:] = 0.0
     if state[_ORDERS] > 0.0:

@@ -1,0 +1,81 @@
+"""The transition table equals its definition, and so do the scores it gives."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.testing import assert_allclose
+
+from kernels import reference
+from kernels.checks import InvalidInput
+from kernels.transitions import Transitions, scores, transitions
+from tests.kernels.ledgers import EXAMPLES
+
+N_ITEMS = 7
+SEQUENCES = st.lists(st.lists(st.integers(0, N_ITEMS - 1), max_size=15), max_size=5)
+
+
+def table_of(sequences: list[list[int]], window: int = 8, n_kept: int = 0) -> Transitions:
+    """The table of plain lists."""
+    items = np.array([item for sequence in sequences for item in sequence], np.int32)
+    offsets = np.cumsum([0, *(len(sequence) for sequence in sequences)])
+    return transitions(items, offsets, N_ITEMS, window, n_kept)
+
+
+def pairs_of(table: Transitions) -> dict[tuple[int, int], float]:
+    """A table as its twin writes it."""
+    rows = np.repeat(np.arange(table.n_items), np.diff(table.offsets))
+    return dict(zip(zip(rows.tolist(), table.successor.tolist(), strict=True), table.weight.tolist(), strict=True))
+
+
+@EXAMPLES
+@given(sequences=SEQUENCES, window=st.integers(1, 9))
+def test_table_equals_its_definition(sequences: list[list[int]], window: int) -> None:
+    counted, defined = pairs_of(table_of(sequences, window)), reference.transitions(sequences, window)
+    assert counted.keys() == defined.keys()
+    for pair, weight in defined.items():
+        assert counted[pair] == pytest.approx(weight, rel=1e-12)  # the same few terms, added in another order
+
+
+@EXAMPLES
+@given(sequences=SEQUENCES, n_kept=st.integers(1, 4))
+def test_a_row_keeps_its_heaviest_successors_first(sequences: list[list[int]], n_kept: int) -> None:
+    whole, kept = table_of(sequences), table_of(sequences, n_kept=n_kept)
+    for item in range(N_ITEMS):
+        row = slice(whole.offsets[item], whole.offsets[item + 1])
+        ranked = sorted(zip(-whole.weight[row], whole.successor[row], strict=True))
+        assert list(zip(-whole.weight[row], whole.successor[row], strict=True)) == ranked
+        of_kept = slice(kept.offsets[item], kept.offsets[item + 1])
+        assert kept.successor[of_kept].tolist() == [successor for _, successor in ranked[:n_kept]]
+
+
+@EXAMPLES
+@given(
+    sequences=SEQUENCES,
+    history=st.lists(st.integers(0, N_ITEMS - 1), max_size=6),
+    decay=st.sampled_from([0.7, 1.0]),
+    row_power=st.sampled_from([0.0, 0.5, 1.0]),
+)
+def test_scores_equal_their_definition(
+    sequences: list[list[int]], history: list[int], decay: float, row_power: float
+) -> None:
+    scored = scores(table_of(sequences), np.array([history], np.int32), decay, row_power)
+    weight = reference.transitions(sequences, 8)
+    defined = reference.next_item_scores(weight, history, N_ITEMS, decay, row_power)
+    assert_allclose(scored[0], defined, rtol=1e-6)  # float32 keeps 6e-8; up to six of them are added
+
+
+def test_no_sequences_make_an_empty_table() -> None:
+    assert table_of([]).successor.size == 0
+    assert not scores(table_of([]), np.array([[1, 2]], np.int32)).any()
+
+
+def test_a_sequence_does_not_lead_into_the_next() -> None:
+    assert pairs_of(table_of([[1], [2]])) == {}
+
+
+def test_an_item_out_of_range_is_refused() -> None:
+    with pytest.raises(InvalidInput, match=r"items must be in \[0, 7\), got 7"):
+        table_of([[1, 7]])
+    with pytest.raises(InvalidInput, match=r"item_history must be in \[0, 7\), got -1"):
+        scores(table_of([]), np.array([[-1]], np.int32))
