@@ -67,7 +67,7 @@ class Gatherer(Generic[Item, Answer]):
             if not waiting[1].done():  # its caller has given up
                 batch.append(waiting)
         if batch:
-            task = asyncio.create_task(self._answers([item for item, _ in batch]))
+            task = asyncio.get_running_loop().create_task(self._answers([item for item, _ in batch]))
             self._running[task] = batch
             task.add_done_callback(self._finish)
         self._consider()

@@ -9,11 +9,11 @@ import socket
 import subprocess
 import sys
 import time
-import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from server.problems import ModelUnavailable, PortInUse
 from server.triton.environment import DEFAULT_FOLDER, Environment, NotPrepared, prepared
@@ -142,22 +142,20 @@ def _ports(port: int) -> tuple[int, int, int]:
 def _spawn(environment: Environment, repository: Path, models: Sequence[str], ports: tuple[int, int, int]) -> Running:
     grpc, http, metrics = ports
     log = _new_log(environment.folder.parent / "logs", grpc)
-    shm_prefix = f"stratagem_{uuid.uuid4().hex[:12]}_"
     options = {
         "model-repository": repository.absolute(),
         "backend-directory": environment.backends,
         "cache-directory": environment.caches,
-        "backend-config": f"onnxruntime,shm-region-prefix-name={shm_prefix}",
         "model-control-mode": "explicit",
         "grpc-address": HOST, "grpc-port": grpc,
         "http-address": HOST, "http-port": http,
         "metrics-address": HOST, "metrics-port": metrics,
         "allow-gpu-metrics": str(Path("/dev/nvidiactl").exists()).lower(),
-        "exit-timeout-secs": 3,
+        "exit-timeout-secs": 0,  # whoever asked has been answered before the block ends
     }  # fmt: skip
     command = [str(environment.binary), *(f"--{name}={value}" for name, value in options.items())]
     command += [f"--load-model={model}" for model in models]
-    guard = [sys.executable, "-I", "-S", str(Path(__file__).with_name("guard.py")), shm_prefix]
+    guard = [sys.executable, "-I", "-S", str(Path(__file__).with_name("guard.py"))]
     with log.open("wb") as output:
         process = subprocess.Popen(
             guard + command,
@@ -182,7 +180,7 @@ def _wait(address: str, models: Sequence[str], deadline: float, running: Running
     """Return once every model is ready; `deadline` is a moment of time.monotonic."""
     while True:
         missing = not_ready(address, models)
-        if not missing:
+        if not missing and (running is None or _listens(running.metrics)):  # metrics open some 40 ms after the models
             return
         if running is not None and running.guard.poll() is not None:
             raise ModelUnavailable(f"Triton must become ready, but it ended: {_last_words(running.log)}")
@@ -190,6 +188,11 @@ def _wait(address: str, models: Sequence[str], deadline: float, running: Running
             said = f"; last in {running.log}: {_last_words(running.log)}" if running else ""
             raise ModelUnavailable(f"Triton at {address} must become ready in time, got: {missing}{said}")
         time.sleep(0.02)
+
+
+def _listens(url: str) -> bool:
+    with socket.socket() as door:
+        return door.connect_ex((HOST, urlsplit(url).port or 0)) == 0
 
 
 def _last_words(log: Path) -> str:
