@@ -114,8 +114,10 @@ class FeedbackLog:
         return None
 
     def close(self) -> None:
-        """Write what waits and let go of the file."""
+        """Write what waits and let go of the file; closing again does nothing."""
         with self._changed:
+            if self._is_closed:
+                return
             self._is_closed = True
             self._changed.notify()
         self._thread.join()
