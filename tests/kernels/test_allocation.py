@@ -90,6 +90,13 @@ def test_a_plan_of_many_shoppers_is_within_a_thousandth_of_its_bound() -> None:
     assert plan.spend <= 100.0
 
 
+@pytest.mark.parametrize("budget", [1.9, 2.0, 3.5, 5.0, 6.0, 7.9])
+def test_equal_shoppers_are_bought_one_by_one_until_no_other_fits(budget: float) -> None:
+    value, cost = np.tile([0.0, 5.0], (4, 1)), np.tile([0.0, 2.0], (4, 1))
+    plan = price_of_budget(value, cost, np.ones((4, 2), np.bool_), budget)
+    assert plan.spend == 2.0 * (budget // 2.0)
+
+
 def test_a_budget_that_does_not_bind_has_no_price() -> None:
     plan = price_of_budget(np.array([[0.0, 3.0]]), np.array([[0.0, 2.0]]), np.ones((1, 2), np.bool_), 2.0)
     assert (plan.lambda_price, plan.value, plan.spend, plan.gap) == (0.0, 3.0, 2.0, 0.0)
