@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from hashlib import blake2b
 from typing import Any
 
 import numpy as np
@@ -122,6 +123,18 @@ def ledger_of(shopper: NDArray[np.int64], n_shoppers: int, columns: Mapping[str,
     # Any: a mapping cannot say which key has which element type; the Ledger's own door does.
     in_order: dict[str, Any] = {name: columns[name][place] for name in COLUMNS}
     return Ledger(offsets, **in_order)
+
+
+def order_key(order_id: str) -> int:
+    """Return a stable name of an order that fits a state's slot; offline and online orders must meet under one key.
+
+    order_id  as in the shop's events; empty is none
+    returns   1 to KEY_LIMIT - 1; 0 for none
+    """
+    if not order_id:
+        return 0
+    digest = blake2b(order_id.encode(), digest_size=8, person=b"order").digest()
+    return int.from_bytes(digest, "little") % (KEY_LIMIT - 1) + 1
 
 
 def empty_ledger(n_shoppers: int) -> Ledger:

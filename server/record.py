@@ -8,14 +8,12 @@ puts them into the state; the other order could acknowledge as a duplicate what 
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
-from hashlib import blake2b
 
 from kernels.ledger import N_CATEGORIES
 from server.feedback import FeedbackLog, Kind, Record, framed_record
 from server.state.store import Happening, States
 from server.strategy.catalogue import Items
 
-ORDER_KEY_BITS = 52
 OTHER_CATEGORY = N_CATEGORIES - 1
 
 
@@ -61,11 +59,3 @@ def place_of(items: Items, item_id: str) -> Place:
     if row < 0:
         return Place(-1, 0, OTHER_CATEGORY)
     return Place(row, int(items.item_index[row]), int(items.category[row]))
-
-
-def order_key(order_id: str) -> int:
-    """A stable key of an order, small enough for a slot of a state; 0 for none."""
-    if not order_id:
-        return 0
-    digest = blake2b(order_id.encode(), digest_size=8).digest()
-    return int.from_bytes(digest, "little") >> (64 - ORDER_KEY_BITS) or 1

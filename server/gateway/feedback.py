@@ -9,14 +9,14 @@ from typing import TypeVar
 import grpc
 from stratagem.v1 import event_pb2, feedback_pb2, feedback_pb2_grpc
 
-from kernels.ledger import EXPOSURE, REDEMPTION
+from kernels.ledger import EXPOSURE, REDEMPTION, order_key
 from server import record
 from server.feedback import FeedbackLog, Record
 from server.gateway import fields
 from server.gateway.errors import names_its_problems
 from server.gateway.words import CHANNEL_NAMES
 from server.problems import InvalidRequest
-from server.record import Row, order_key, place_of
+from server.record import Row, place_of
 from server.state.store import Happening, States
 from server.strategy.catalogue import Items, campaign_key, offer_key
 

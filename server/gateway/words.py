@@ -39,6 +39,7 @@ def action_message(action: Action) -> strategy_pb2.Action:
         campaign_id=action.campaign_id,
         item_ids=action.item_ids,
         category=action.category,
+        title=action.title,
     )
 
 

@@ -116,8 +116,13 @@ class Menu:
             return Action("ad", "ads", category=self.catalogue.category_name(int(self.ad_category[row])))
         if kind == "recommendations":
             shown = tuple(self.catalogue.items.item_id[item] for item in self.panel[row].tolist() if item >= 0)
-            return Action("recommendations", "content", item_ids=shown)
+            return Action("recommendations", "content", title=", ".join(self.titles(row)), item_ids=shown)
         return Action("social", "social") if kind == "social" else Action("nothing")
+
+    def titles(self, row: int) -> list[str]:
+        """Names of the items on the row's panel; the id where there is no name."""
+        items = self.catalogue.items
+        return [items.title[item] or items.item_id[item] for item in self.panel[row].tolist() if item >= 0]
 
 
 def menu_of(

@@ -51,19 +51,19 @@ def safe_default_reason(left_s: float) -> Reason:
 
 def worth(chosen: Candidate, runner_up: Candidate | None, terms: Terms) -> Reason:
     """What the chosen action brings and costs, against the best that was left."""
-    other = SAFE_DEFAULT if runner_up is None else runner_up
+    other, code = SAFE_DEFAULT if runner_up is None else runner_up, terms.currency_code
     lead = chosen.score_micros - other.score_micros
     price = f"the budget's price of {terms.shadow_price:.3g}"
-    economics = f"{money(other.value_micros, terms)} of extra margin for {money(other.cost_micros, terms)}"
+    economics = f"{money(other.value_micros, code)} of extra margin for {money(other.cost_micros, code)}"
     if chosen.action.kind == "nothing":
         if runner_up is None:
             return Reason("only_choice", "Nothing is done: no other action is allowed.")
-        short = f"{money(abs(lead), terms)} {'short' if lead >= 0 else 'more than nothing'} at {price}"
+        short = f"{money(abs(lead), code)} {'short' if lead >= 0 else 'more than nothing'} at {price}"
         words = f"Nothing is done: the best other action, {name_of(other.action)}, would bring {economics}, {short}."
         return Reason("nothing_pays", words)
     verb = "beats" if lead >= 0 else "trails"
-    own = f"{money(chosen.value_micros, terms)} of extra margin for an expected {money(chosen.cost_micros, terms)}"
-    words = f"Worth {own}; at {price} that {verb} the runner-up, {name_of(other.action)}, by {money(abs(lead), terms)}."
+    own = f"{money(chosen.value_micros, code)} of extra margin for an expected {money(chosen.cost_micros, code)}"
+    words = f"Worth {own}; at {price} that {verb} the runner-up, {name_of(other.action)}, by {money(abs(lead), code)}."
     return Reason("worth", words)
 
 
@@ -89,7 +89,7 @@ def evidence(menu: Menu, action: int, row: int, predicted: Predicted, terms: Ter
     if kind == "recommendations":
         shown = menu.action(row, action)
         probs = [percent(float(prob)) for prob in predicted.item_prob[row, :N_PANEL_ITEMS][: len(shown.item_ids)]]
-        words = f"Will buy within 7 days, with probability: {listed(titles(menu, row), probs)}; "
+        words = f"Will buy within 7 days, with probability: {listed(menu.titles(row), probs)}; "
         return [Reason("next_items", words + lifted(menu, "content", "a place on the panel"))]
     if kind == "social":
         return [Reason("no_evidence", "Social counts as worth nothing: there is no evidence yet of what a post adds.")]
@@ -98,7 +98,7 @@ def evidence(menu: Menu, action: int, row: int, predicted: Predicted, terms: Ter
 
 def offer_evidence(menu: Menu, action: int, row: int, predicted: Predicted, terms: Terms) -> Reason:
     """What the campaign adds, and why this offer carries its part of it."""
-    offer = menu.table.offers[action - 1]
+    offer, code = menu.table.offers[action - 1], terms.currency_code
     uplift_micros = round(float(predicted.spend_uplift[row, offer.arm]) * 1e6)
     spread_micros = round(float(predicted.spend_uplift_se[row, offer.arm]) * 1e6)
     prob = float(menu.redeem_prob[row, action - 1])
@@ -106,8 +106,8 @@ def offer_evidence(menu: Menu, action: int, row: int, predicted: Predicted, term
     total = float(menu.redeem_prob[row, siblings].sum())
     part = percent(prob / total if total else 0.0)
     words = (
-        f"A campaign of type {menu.catalogue.arms[offer.arm]} is predicted to add {money(uplift_micros, terms)} "
-        f"(± {money(spread_micros, terms)}) of spend in 28 days; this offer carries {part} "
+        f"A campaign of type {menu.catalogue.arms[offer.arm]} is predicted to add {money(uplift_micros, code)} "
+        f"(± {money(spread_micros, code)}) of spend in 28 days; this offer carries {part} "
         f"of it, redeemed with probability {percent(prob)}."
     )
     return Reason("uplift", words)
@@ -141,12 +141,6 @@ def lifted(menu: Menu, channel: ChannelName, subject: str) -> str:
     )
 
 
-def titles(menu: Menu, row: int) -> list[str]:
-    """Names of the items on the row's panel; the id where there is no name."""
-    items = menu.catalogue.items
-    return [items.title[item] or items.item_id[item] for item in menu.panel[row].tolist() if item >= 0]
-
-
 def name_of(action: Action) -> str:
     """The action as the object of a sentence."""
     if action.kind == "offer":
@@ -159,10 +153,10 @@ def name_of(action: Action) -> str:
     return names.get(action.kind, "doing nothing")
 
 
-def money(micros: int, terms: Terms) -> str:
+def money(micros: int, currency_code: str) -> str:
     """An amount as people write it; small ones keep four decimals, because most costs here are cents."""
     amount = abs(micros) / 1e6
-    symbol = SYMBOLS.get(terms.currency_code, f"{terms.currency_code} ")
+    symbol = SYMBOLS.get(currency_code, f"{currency_code} ")
     digits = 2 if amount >= 0.1 or micros == 0 else 4
     return f"{'-' if micros < 0 else ''}{symbol}{amount:,.{digits}f}"
 

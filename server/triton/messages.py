@@ -5,6 +5,7 @@ Used by client.py and self_test.py. Raw bytes in the generated stub's messages: 
 0.1 ms to a batch of one (1.58 against 1.51 ms) and a third of the throughput at 64 in flight.
 """
 
+import math
 from collections.abc import Mapping
 
 import grpc
@@ -12,6 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 from tritonclient.grpc import service_pb2
 from tritonclient.utils import np_to_triton_dtype, triton_to_np_dtype
+
+from server.problems import ModelUnavailable
 
 
 def channel_options(address: str) -> list[tuple[str, int]]:
@@ -37,11 +40,19 @@ def request_of(model: str, tensors: Mapping[str, NDArray[np.generic]]) -> servic
 
 
 def arrays_of(response: service_pb2.ModelInferResponse) -> dict[str, NDArray[np.generic]]:
-    """Every output by name, read-only: a view of the message's bytes."""
-    return {
-        tensor.name: np.frombuffer(content, triton_to_np_dtype(tensor.datatype)).reshape(tensor.shape)
-        for tensor, content in zip(response.outputs, response.raw_output_contents, strict=True)
-    }
+    """Every output by name, read-only: a view of the message's bytes.
+
+    raises  ModelUnavailable  if a tensor does not fill its shape, as under a numpy 2 in Triton's environment
+    """
+    arrays = {}
+    for tensor, content in zip(response.outputs, response.raw_output_contents, strict=True):
+        dtype = np.dtype(triton_to_np_dtype(tensor.datatype))
+        if len(content) != math.prod(tensor.shape) * dtype.itemsize:
+            raise ModelUnavailable(
+                f"{tensor.name} from Triton must fill shape {tuple(tensor.shape)}, got {len(content)} bytes of {dtype}"
+            )
+        arrays[tensor.name] = np.frombuffer(content, dtype).reshape(tensor.shape)
+    return arrays
 
 
 def reason_of(error: grpc.RpcError) -> str:

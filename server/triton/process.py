@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -24,7 +25,6 @@ MODELS = ("response", "uplift", "recommendation", "predictions")
 N_LOGS = 20
 N_PORT_TRIES = 3
 STOP_S = 10.0
-_SAYS_PORT_TAKEN = ("Address already in use", "failed to start GRPC", "failed to start HTTP", "Socket '", "unavailable")
 
 
 @dataclass(frozen=True)
@@ -180,7 +180,9 @@ def _wait(address: str, models: Sequence[str], deadline: float, running: Running
     """Return once every model is ready; `deadline` is a moment of time.monotonic."""
     while True:
         missing = not_ready(address, models)
-        if not missing and (running is None or _listens(running.metrics)):  # metrics open some 40 ms after the models
+        if not missing and (
+            running is None or _tells_metrics(running.metrics)
+        ):  # metrics open some 40 ms after the models
             return
         if running is not None and running.guard.poll() is not None:
             raise ModelUnavailable(f"Triton must become ready, but it ended: {_last_words(running.log)}")
@@ -190,9 +192,16 @@ def _wait(address: str, models: Sequence[str], deadline: float, running: Running
         time.sleep(0.02)
 
 
-def _listens(url: str) -> bool:
-    with socket.socket() as door:
-        return door.connect_ex((HOST, urlsplit(url).port or 0)) == 0
+def _tells_metrics(url: str) -> bool:
+    """Whether Triton answers there, and not somebody who took the port first."""
+    door = HTTPConnection(HOST, urlsplit(url).port or 0, timeout=1.0)
+    try:
+        door.request("GET", "/metrics")
+        return b"nv_" in door.getresponse().read()
+    except (OSError, HTTPException):
+        return False
+    finally:
+        door.close()
 
 
 def _last_words(log: Path) -> str:
@@ -203,8 +212,7 @@ def _last_words(log: Path) -> str:
 
 
 def _is_port_trouble(log: Path) -> bool:
-    text = log.read_text(errors="replace")
-    return any(words in text for words in _SAYS_PORT_TAKEN)
+    return "already in use" in log.read_text(errors="replace")
 
 
 def _stop(guard: subprocess.Popen[bytes]) -> None:

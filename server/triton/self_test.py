@@ -63,6 +63,8 @@ def _check(stub: GRPCInferenceServiceStub, model: str, known: dict[str, NDArray[
         answers = arrays_of(stub.ModelInfer(request_of(model, inputs), timeout=PATIENCE_S))
     except grpc.RpcError as error:
         raise ModelUnavailable(f"{model} must answer its self_test.npz, but Triton said: {reason_of(error)}") from error
+    except ModelUnavailable as problem:
+        raise ModelUnavailable(f"{problem} ({model}); {_ADVICE}") from problem
     for name, expected in known.items():
         if name.startswith("out_"):
             tensor = name.removeprefix("out_")

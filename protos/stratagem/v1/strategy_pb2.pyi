@@ -44,20 +44,22 @@ ROW_STATUS_DECIDED: RowStatus
 ROW_STATUS_UNKNOWN_SHOPPER: RowStatus
 
 class Action(_message.Message):
-    __slots__ = ("kind", "channel", "offer_id", "campaign_id", "item_ids", "category")
+    __slots__ = ("kind", "channel", "offer_id", "campaign_id", "item_ids", "category", "title")
     KIND_FIELD_NUMBER: _ClassVar[int]
     CHANNEL_FIELD_NUMBER: _ClassVar[int]
     OFFER_ID_FIELD_NUMBER: _ClassVar[int]
     CAMPAIGN_ID_FIELD_NUMBER: _ClassVar[int]
     ITEM_IDS_FIELD_NUMBER: _ClassVar[int]
     CATEGORY_FIELD_NUMBER: _ClassVar[int]
+    TITLE_FIELD_NUMBER: _ClassVar[int]
     kind: ActionKind
     channel: _event_pb2.Channel
     offer_id: str
     campaign_id: str
     item_ids: _containers.RepeatedScalarFieldContainer[str]
     category: str
-    def __init__(self, kind: _Optional[_Union[ActionKind, str]] = ..., channel: _Optional[_Union[_event_pb2.Channel, str]] = ..., offer_id: _Optional[str] = ..., campaign_id: _Optional[str] = ..., item_ids: _Optional[_Iterable[str]] = ..., category: _Optional[str] = ...) -> None: ...
+    title: str
+    def __init__(self, kind: _Optional[_Union[ActionKind, str]] = ..., channel: _Optional[_Union[_event_pb2.Channel, str]] = ..., offer_id: _Optional[str] = ..., campaign_id: _Optional[str] = ..., item_ids: _Optional[_Iterable[str]] = ..., category: _Optional[str] = ..., title: _Optional[str] = ...) -> None: ...
 
 class Candidate(_message.Message):
     __slots__ = ("action", "value_micros", "cost_micros", "score_micros", "propensity")
