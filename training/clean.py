@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 
 import polars as pl
 
-from training.sources.tables import TABLES, Shop, Table
+from training.sources.tables import TABLES, Shop, Table, shop_of
 
 # 2000-01-01 and 2038-01-01 UTC: outside them stand epoch zeros, milliseconds read as seconds and 32-bit overflows.
 EARLIEST_S, LATEST_S = 946_684_800, 2_145_916_800
@@ -63,7 +63,7 @@ def clean(shop: Shop) -> tuple[Shop, CleaningReport]:
     events = _sold_something(tables["events"], report)
     tables["events"] = _clipped(events, shop.train_until_s, report)
     report.rows_out = {name: frame.height for name, frame in tables.items()}
-    return shop.with_tables(tables), report
+    return shop_of(tables, shop.name, shop.currency_code, shop.train_until_s), report
 
 
 def _usable(table: Table, frame: pl.DataFrame, report: CleaningReport) -> pl.DataFrame:

@@ -4,6 +4,7 @@ Training and the command line read the result with read_shop().
 """
 
 import hashlib
+import re
 import shutil
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
@@ -15,7 +16,7 @@ import polars as pl
 
 from training import clean
 from training.sources import complete_journey, files
-from training.sources.tables import DAY_S, TABLES, InvalidTable, Shop, check_table
+from training.sources.tables import DAY_S, TABLES, InvalidTable, Shop, check_table, shop_of
 
 
 class _Stamp(TypedDict):
@@ -59,12 +60,15 @@ def ingest(source: str | Path, into: Path, progress: Callable[[str], None], curr
     currency_code  ISO 4217 code of the money in a shop's own files
     raises         InvalidTable  in one sentence with file, column, rule, value and line
     """
+    if not re.fullmatch("[A-Z]{3}", currency_code):
+        raise InvalidTable(f"currency_code must be three capital letters of ISO 4217, got {currency_code!r}")
     _recover(into)
     is_packaged = str(source) == complete_journey.NAME
     inputs = complete_journey.data_files() if is_packaged else files.data_files(Path(source))
     digest = _digest([*inputs, *_own_code()], f"{source}|{currency_code}")
     known = _stamp(into)
-    if known and known["inputs"] == digest:
+    is_whole = all((into / f"{name}.parquet").exists() for name in TABLES)
+    if known and known["inputs"] == digest and is_whole:
         progress(f"{into} is up to date")
         return IngestReport(known["shop"], into, known["rows"], is_fresh=False)
     notes: list[str] = []
@@ -101,18 +105,16 @@ def read_shop(folder: Path) -> Shop:
     stamp = _stamp(folder)
     if not stamp:
         raise InvalidTable(f"{folder} must hold an ingested shop, got no {STAMP}; run `stratagem ingest` first")
-    tables = {}
+    tables: dict[str, pl.DataFrame] = {}
     for name, table in TABLES.items():
         path = folder / f"{name}.parquet"
         if not path.exists():
             raise InvalidTable(f"{path} must exist beside {STAMP}; run `stratagem ingest` again")
-        tables[name] = check_table(table, pl.read_parquet(path))
-    return Shop(
-        **tables,
-        name=stamp["shop"],
-        currency_code=stamp["currency_code"],
-        train_until_s=stamp["train_until_s"],
-    )
+        try:
+            tables[name] = check_table(table, pl.read_parquet(path))
+        except pl.exceptions.PolarsError as error:
+            raise InvalidTable(f"{path} must be Parquet, got: {str(error).splitlines()[0]}") from error
+    return shop_of(tables, stamp["shop"], stamp["currency_code"], stamp["train_until_s"])
 
 
 def _with_window(shop: Shop) -> Shop:

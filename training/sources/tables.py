@@ -238,9 +238,22 @@ class Shop:
         """The seven tables by name, in the order of TABLES."""
         return {name: getattr(self, name) for name in TABLES}
 
-    def with_tables(self, tables: Mapping[str, pl.DataFrame]) -> "Shop":
-        """The same shop holding these tables, all seven by name."""
-        return Shop(**tables, name=self.name, currency_code=self.currency_code, train_until_s=self.train_until_s)
+
+def shop_of(tables: Mapping[str, pl.DataFrame], name: str, currency_code: str = "USD", train_until_s: int = 0) -> Shop:
+    """Return the shop of seven tables by name; one that is missing is empty."""
+    held = {table: tables.get(table, TABLES[table].empty()) for table in TABLES}
+    return Shop(
+        events=held["events"],
+        items=held["items"],
+        shoppers=held["shoppers"],
+        offers=held["offers"],
+        exposures=held["exposures"],
+        outcomes=held["outcomes"],
+        placements=held["placements"],
+        name=name,
+        currency_code=currency_code,
+        train_until_s=train_until_s,
+    )
 
 
 @dataclass(frozen=True)
