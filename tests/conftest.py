@@ -11,6 +11,14 @@ from tests.requirements import missing
 from tests.tiny_repository import write_tiny_repository
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _no_triton_of_the_caller() -> Iterator[None]:
+    """Tests start their own Triton, whatever the caller's shell points at."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("TRITON_URL", raising=False)
+        yield
+
+
 @pytest.fixture(scope="session")
 def triton_environment() -> Environment:
     """Triton's own environment, the one `make setup` prepares; prepared now where it is missing."""

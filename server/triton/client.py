@@ -19,17 +19,18 @@ from tritonclient.grpc.service_pb2_grpc import GRPCInferenceServiceStub
 
 from kernels.features import HISTORY, N_ARMS, N_CATEGORIES, N_FEATURES, N_OFFER_GROUPS, N_TOP_ITEMS, columns
 from server.problems import InvalidRequest, ModelUnavailable, TooLate
-from server.triton.messages import arrays_of, channel_options, reason_of, request_of
+from server.triton.messages import channel_options, reason_of, request_of
 
 MOST_ROWS = 256  # max_batch_size of every config.pbtxt
 N_IN_FLIGHT = 4  # chunks of one large request: enough to keep the three models busy, few enough to let others in
-OUTPUTS: dict[str, tuple[type[np.generic], int]] = {
-    "category_prob": (np.float32, N_CATEGORIES),
-    "redeem_prob": (np.float32, N_OFFER_GROUPS),
-    "spend_uplift": (np.float32, N_ARMS),
-    "spend_uplift_se": (np.float32, N_ARMS),
-    "item_index": (np.int32, N_TOP_ITEMS),
-    "item_prob": (np.float32, N_TOP_ITEMS),
+# Tensor -> its type as Triton and as numpy say it, and its width.
+OUTPUTS: dict[str, tuple[str, type[np.generic], int]] = {
+    "category_prob": ("FP32", np.float32, N_CATEGORIES),
+    "redeem_prob": ("FP32", np.float32, N_OFFER_GROUPS),
+    "spend_uplift": ("FP32", np.float32, N_ARMS),
+    "spend_uplift_se": ("FP32", np.float32, N_ARMS),
+    "item_index": ("INT32", np.int32, N_TOP_ITEMS),
+    "item_prob": ("FP32", np.float32, N_TOP_ITEMS),
 }
 
 
@@ -87,8 +88,8 @@ class Models:
         requests = list(self._requests(features, item_history))
         try:
             if len(requests) == 1:  # the usual case needs no task
-                return _predictions([await answer(requests[0])])
-            return _predictions(await asyncio.gather(*map(answer, requests)))
+                return _predictions([await answer(requests[0])], features.shape[0])
+            return _predictions(await asyncio.gather(*map(answer, requests)), features.shape[0])
         except grpc.RpcError as error:
             raise self._problem(error, within_s) from error
 
@@ -114,7 +115,7 @@ class Models:
                 running.append(self._blocking_stub.ModelInfer.future(request, timeout=_left_s(deadline_s, within_s)))
             while running:
                 answers.append(running.popleft().result())
-            return _predictions(answers)
+            return _predictions(answers, features.shape[0])
         except grpc.RpcError as error:
             raise self._problem(error, within_s) from error
         finally:
@@ -194,25 +195,30 @@ def _check_inputs(features: NDArray[np.float32], item_history: NDArray[np.int32]
         raise InvalidRequest(f"item_history must be ≥ 0, got {item_history[row, place]} (row {row}, place {place})")
 
 
-def _predictions(responses: Sequence[service_pb2.ModelInferResponse]) -> Predictions:
+def _predictions(responses: Sequence[service_pb2.ModelInferResponse], n_rows: int) -> Predictions:
     """Join the answers of all chunks, refusing what the contract does not allow."""
-    chunks = [arrays_of(response) for response in responses]
-    joined: dict[str, NDArray[np.generic]] = {}
-    for name, (dtype, width) in OUTPUTS.items():
-        parts = [_checked(name, chunk.get(name), np.dtype(dtype), width) for chunk in chunks]
-        joined[name] = parts[0] if len(parts) == 1 else np.concatenate([np.empty((0, width), dtype), *parts])
-    return Predictions(**joined)  # type: ignore[arg-type]  # _checked has compared the dtypes
+    joined: dict[str, list[NDArray[np.generic]]] = {name: [] for name in OUTPUTS}
+    for first, response in zip(range(0, n_rows, MOST_ROWS), responses, strict=True):
+        contents = dict(zip([tensor.name for tensor in response.outputs], response.raw_output_contents, strict=True))
+        datatypes = {tensor.name: tensor.datatype for tensor in response.outputs}
+        for name, (datatype, dtype, width) in OUTPUTS.items():
+            if datatypes.get(name) != datatype:
+                raise ModelUnavailable(f"{name} of predictions must be {datatype}, got {datatypes.get(name, 'none')}")
+            array = np.frombuffer(contents[name], dtype)
+            rows = min(MOST_ROWS, n_rows - first)
+            if array.size != rows * width:
+                raise ModelUnavailable(f"{name} must have shape ({rows}, {width}), got {array.size} values from Triton")
+            joined[name].append(array.reshape(rows, width))
+    arrays = {name: parts[0] if len(parts) == 1 else _stacked(name, parts) for name, parts in joined.items()}
+    for name, array in arrays.items():
+        if not np.isfinite(array).all():
+            row, column = np.argwhere(~np.isfinite(array))[0]
+            raise ModelUnavailable(
+                f"{name} must be finite, got {array[row, column]} from Triton (row {row}, column {column})"
+            )
+    return Predictions(**arrays)  # type: ignore[arg-type]  # the datatypes were compared
 
 
-def _checked(
-    name: str, array: NDArray[np.generic] | None, dtype: np.dtype[np.generic], width: int
-) -> NDArray[np.generic]:
-    if array is None or array.dtype != dtype or array.shape[1:] != (width,):
-        got = "none" if array is None else f"{array.dtype} of shape {array.shape}"
-        raise ModelUnavailable(f"{name} of predictions must be {dtype} of shape (batch, {width}), got {got}")
-    if not np.isfinite(array).all():
-        row, column = np.argwhere(~np.isfinite(array))[0]
-        raise ModelUnavailable(
-            f"{name} must be finite, got {array[row, column]} from Triton (row {row}, column {column})"
-        )
-    return array
+def _stacked(name: str, parts: list[NDArray[np.generic]]) -> NDArray[np.generic]:
+    _, dtype, width = OUTPUTS[name]
+    return np.concatenate([np.empty((0, width), dtype), *parts])  # no parts are no rows

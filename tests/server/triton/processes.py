@@ -13,6 +13,12 @@ def descendants(pid: int) -> list[int]:
     return children + [below for child in children for below in descendants(child)]
 
 
+def shared_memory(pid: int) -> set[Path]:
+    """Named shared memory that `pid` has mapped."""
+    maps = [line.split() for line in Path(f"/proc/{pid}/maps").read_text().splitlines()]
+    return {Path(fields[5]) for fields in maps if fields[5:] and fields[5].startswith("/dev/shm/")}
+
+
 def ends_within(pids: list[int], within_s: float) -> bool:
     """Whether every process ends in time. No process may be reaped meanwhile: a number could be another's."""
     open_files = []

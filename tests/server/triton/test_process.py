@@ -18,12 +18,11 @@ from server.problems import ModelUnavailable, PortInUse
 from server.triton.client import Models
 from server.triton.environment import Environment
 from server.triton.process import Running, serving, started
-from tests.server.triton.processes import descendants, ends_within
+from tests.server.triton.processes import descendants, ends_within, shared_memory
 from tests.tiny_repository import tiny_inputs
 
 ROOT = Path(__file__).resolve().parents[3]
 END_S = 20.0
-SHARED_MEMORY = Path("/dev/shm")
 PARENT = """
 import sys
 from pathlib import Path
@@ -73,14 +72,13 @@ def test_a_killed_server_is_unavailable_in_one_sentence(running: Running) -> Non
 def test_the_server_ends_with_the_block_and_leaves_no_process_and_no_shared_memory(
     triton_environment: Environment, tiny_repository: Path
 ) -> None:
-    before = set(SHARED_MEMORY.glob("triton_*"))
     with started(tiny_repository, ["response"]) as running:
         family = [running.guard.pid, *descendants(running.guard.pid)]
-        regions = set(SHARED_MEMORY.glob("triton_*")) - before
+        regions = {region for pid in family for region in shared_memory(pid)}
         assert regions
     assert len(family) >= 3  # guard, server, at least one Python stub
     assert ends_within(family, END_S)
-    assert regions & set(SHARED_MEMORY.glob("triton_*")) == set()
+    assert [region for region in regions if region.exists()] == []
 
 
 def test_the_server_ends_when_its_parent_is_killed(triton_environment: Environment, tiny_repository: Path) -> None:
