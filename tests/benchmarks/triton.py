@@ -1,0 +1,172 @@
+"""What each layer adds to one decision: ONNX Runtime in process, one Triton call around it, one Decide around that.
+
+In: the exported repository. Out: medians of the same row through every leg, the legs alternating in one run.
+Run by `python -m tests.benchmarks triton`.
+"""
+
+import time
+from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import uvloop
+from numpy.typing import NDArray
+from tritonclient.grpc import InferInput
+from tritonclient.grpc.aio import InferenceServerClient
+
+from server.triton.client import MOST_ROWS, OUTPUTS, Models
+from server.triton.process import serving
+from tests.benchmarks.record import Measured
+
+N_WARM = 30
+WITHIN_S = 10.0
+PARTS = {"response": "features", "uplift": "features", "recommendation": "item_history"}
+
+Arrays = dict[str, NDArray[np.generic]]
+Samples = dict[str, NDArray[np.float64]]
+Call = Callable[[], Awaitable[object]]
+# Given Triton's address, a running gateway's Decide for one shopper over loopback.
+DecideLeg = Callable[[str], AbstractAsyncContextManager[Call]]
+
+
+def measure(
+    quick: bool, raw: Path | None, repository: Path = Path("model_repository"), decide: DecideLeg | None = None
+) -> Measured:
+    """Measure every leg, alternating.
+
+    quick       fewer rounds
+    raw         folder for every sample and for the answers behind them; None writes nothing
+    repository  what `stratagem export` wrote
+    decide      opens the gateway's leg; None leaves its figures out
+    returns     ratios of medians, and the medians in milliseconds as rivals
+    raises      FileNotFoundError  if the repository was not built
+    """
+    rows = _known_rows(repository)
+    with serving(repository) as address:
+        samples, answers = uvloop.run(_sampled(repository, address, rows, decide, 400 if quick else 4000))
+    if raw is not None:
+        np.savez_compressed(raw / "triton_samples_ms.npz", **samples)
+        np.savez_compressed(raw / "triton_answers.npz", **answers)
+    return _measured(samples)
+
+
+def _known_rows(repository: Path) -> Arrays:
+    """The held-out rows that export kept for the start-up self-test, repeated to a full batch."""
+    rows: Arrays = {}
+    for model, tensor in PARTS.items():
+        with np.load(repository / model / "1" / "self_test.npz") as known:
+            found = known[f"in_{tensor}"]
+        rows[tensor] = np.resize(found, (MOST_ROWS, *found.shape[1:]))
+    return rows
+
+
+async def _sampled(
+    repository: Path, address: str, rows: Arrays, decide: DecideLeg | None, n_rounds: int
+) -> tuple[Samples, Arrays]:
+    """Milliseconds by leg, (n_rounds,) each, and what ONNX Runtime and Triton answered for the full batch."""
+    local, models = _local(repository), Models(address)
+    async with AsyncExitStack() as stack:
+        stack.push_async_callback(models.close)
+        library = await stack.enter_async_context(InferenceServerClient(address))
+        legs: dict[str, Call] = {}
+        for n_rows in (1, MOST_ROWS):
+            batch = {name: array[:n_rows] for name, array in rows.items()}
+            legs[f"onnxruntime_{n_rows}_ms"] = _later(local, batch)
+            legs[f"triton_{n_rows}_ms"] = _asking(models, batch)
+            legs[f"tritonclient_{n_rows}_ms"] = _asking_library(library, batch)
+        if decide is not None:
+            legs["decide_ms"] = await stack.enter_async_context(decide(address))
+        samples = await alternated(legs, n_rounds)
+        predicted = await models.predict(rows["features"], rows["item_history"], WITHIN_S)  # type: ignore[arg-type]
+    answers = {f"onnxruntime_{name}": array for name, array in local(rows).items()}
+    return samples, answers | {f"triton_{name}": getattr(predicted, name) for name in OUTPUTS}
+
+
+async def alternated(legs: dict[str, Call], n_rounds: int) -> Samples:
+    """Time every leg once a round, in an order drawn anew: a leg's neighbour leaves caches and sleeping threads behind.
+
+    legs      name -> one call
+    n_rounds  after N_WARM unmeasured ones
+    returns   name -> (n_rounds,) float64, milliseconds
+    """
+    samples = {name: np.empty(n_rounds) for name in legs}
+    order = np.random.default_rng(0)
+    for n_round in range(-N_WARM, n_rounds):
+        for name in order.permutation(list(legs)).tolist():
+            started = time.perf_counter()
+            await legs[name]()
+            if n_round >= 0:
+                samples[name][n_round] = 1e3 * (time.perf_counter() - started)
+    return samples
+
+
+def _local(repository: Path) -> Callable[[Arrays], Arrays]:
+    """The three graphs in this process, one thread each as Triton runs them."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    sessions = {
+        model: onnxruntime.InferenceSession(repository / model / "1" / "model.onnx", options) for model in PARTS
+    }
+    outputs = {model: [tensor.name for tensor in session.get_outputs()] for model, session in sessions.items()}
+
+    def run(batch: Arrays) -> Arrays:
+        answered: Arrays = {}
+        for model, tensor in PARTS.items():
+            answered |= dict(zip(outputs[model], sessions[model].run(None, {tensor: batch[tensor]}), strict=True))
+        return answered
+
+    return run
+
+
+def _later(local: Callable[[Arrays], Arrays], batch: Arrays) -> Call:
+    async def call() -> object:
+        return local(batch)
+
+    return call
+
+
+def _asking(models: Models, batch: Arrays) -> Call:
+    async def call() -> object:
+        return await models.predict(batch["features"], batch["item_history"], WITHIN_S)  # type: ignore[arg-type]
+
+    return call
+
+
+def _asking_library(library: InferenceServerClient, batch: Arrays) -> Call:
+    """NVIDIA's own client as its documentation uses it."""
+
+    async def call() -> object:
+        tensors = [
+            InferInput("features", batch["features"].shape, "FP32").set_data_from_numpy(batch["features"]),
+            InferInput("item_history", batch["item_history"].shape, "INT32").set_data_from_numpy(batch["item_history"]),
+        ]
+        answer = await library.infer("predictions", tensors, client_timeout=WITHIN_S)
+        return [answer.as_numpy(name) for name in OUTPUTS]
+
+    return call
+
+
+def _measured(samples: Samples) -> Measured:
+    """Ratios of medians; the spread of a ratio is that of the rounds' own ratios."""
+    figures, spread = {}, {name: _quartiles(taken) for name, taken in samples.items()}
+    ratios = {
+        "triton_over_onnxruntime": ("triton_1_ms", "onnxruntime_1_ms"),
+        "triton_over_onnxruntime_256": (f"triton_{MOST_ROWS}_ms", f"onnxruntime_{MOST_ROWS}_ms"),
+        "gateway_over_triton": ("decide_ms", "triton_1_ms"),
+    }
+    for name, (ours, rival) in ratios.items():
+        if ours in samples:
+            figures[name] = float(np.median(samples[ours]) / np.median(samples[rival]))
+            spread[name] = _quartiles(samples[ours] / samples[rival])
+    rivals = {name: float(np.median(taken)) for name, taken in samples.items()}
+    if "decide_ms" in rivals:
+        figures["decide_p50_ms"] = rivals.pop("decide_ms")
+        spread["decide_p50_ms"] = spread.pop("decide_ms")
+    return Measured(figures, rivals, n=len(samples["triton_1_ms"]), spread=spread)
+
+
+def _quartiles(taken: NDArray[np.float64]) -> float:
+    low, high = np.percentile(taken, (25, 75))
+    return float(high - low)
