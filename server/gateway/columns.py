@@ -3,7 +3,7 @@
 In: the Rows of one piece after another. Out: one message with packed arrays. Called by server/gateway/strategy.py.
 """
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import numpy as np
 from stratagem.v1 import strategy_pb2
@@ -76,7 +76,7 @@ class Columns:
             self.message.item_offsets.append(len(self.message.item_index))
 
     def _action_index(self, action: Action) -> int:
-        shared = replace(action, item_ids=())
+        shared = Action("recommendations", "content") if action.kind == "recommendations" else action
         index = self._actions.setdefault(shared, len(self._actions))
         if index == len(self.message.actions):
             self.message.actions.append(action_message(shared))

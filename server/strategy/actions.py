@@ -6,6 +6,7 @@ Called by server/decide.py for requests and by server/planner.py for an audience
 
 from dataclasses import dataclass
 from enum import IntEnum
+from functools import cached_property
 from typing import Literal
 
 import numpy as np
@@ -81,7 +82,7 @@ class Menu:
     ad_category: Ints
     panel: Ints
 
-    @property
+    @cached_property
     def eligible(self) -> Bools:
         """Which actions are allowed, (batch, n_actions); nothing always is."""
         return np.equal(self.barred, Bar.OPEN)
