@@ -22,13 +22,11 @@ from server.strategy.decision import (
     Decision,
     Reason,
     Terms,
-    candidate_of,
     candidates_of,
     is_free,
-    runner_up_of,
 )
 from server.strategy.economics import Economics, Predicted
-from server.strategy.policy import Choice
+from server.strategy.policy import NO_RUNNER_UP, Choice, ranked
 from server.strategy.reasons import reasons_of
 
 CONTACTS = columns().index("exposures_hl28d")
@@ -121,15 +119,18 @@ def state_age_s(snapshot: Snapshot, row: int, at_s: int) -> int:
 def decision_of(batch: Batch, row: int) -> Decision:
     """One row as a decision, with its candidates and its reasons."""
     ask, menu, choice = batch.seen.asks[row], batch.menu, batch.choice
-    chosen = candidate_of(menu, choice, row, int(choice.chosen[row]))
-    runner_up = runner_up_of(menu, choice, row)
+    second = int(choice.runner_up[row])
+    best = ranked(choice.score_micros[row], menu.cost_micros[row], menu.eligible[row], ask.max_candidates)
+    named = [int(choice.chosen[row]), *([] if second == NO_RUNNER_UP else [second])]
+    candidates = candidates_of(menu, choice, row, [*named, *best])
+    chosen, runner_up = candidates[0], None if second == NO_RUNNER_UP else candidates[1]
     return Decision(
         decision_id=ask.decision_id,
         shopper_id=ask.shopper_id,
         chosen=chosen,
         is_exploration=bool(choice.is_exploration[row]),
         runner_up=runner_up,
-        candidates=candidates_of(menu, choice, row, ask.max_candidates),
+        candidates=tuple(candidates[len(named) :]),
         reasons=reasons_of(menu, choice, row, batch.predicted, chosen, runner_up, batch.terms),
         rung="full",
         state_age_s=state_age_s(batch.seen.snapshot, row, ask.at_s),
@@ -158,7 +159,7 @@ def safe_decision(ask: Ask, age_s: int, terms: Terms, reason: Reason) -> Decisio
 def record_of(batch: Batch, row: int) -> dict[str, object]:
     """One row as the log keeps it: what was known, every eligible action with its propensity, and the choice."""
     ask, menu, choice = batch.seen.asks[row], batch.menu, batch.choice
-    chosen = candidate_of(menu, choice, row, int(choice.chosen[row]))
+    (chosen,) = candidates_of(menu, choice, row, [int(choice.chosen[row])])
     eligible = np.flatnonzero(menu.eligible[row])
     return safe_record(ask, chosen, batch.terms) | {
         "rung": "full",

@@ -87,6 +87,8 @@ class Decider:
             plan_id=self.plan.plan_id,
             currency_code=self.repository.catalogue.currency_code,
         )
+        self._economics = self.settings.economics
+        self._key = self.settings.explore_key.get_secret_value()
         self._gatherer: Gatherer[Pending, Decision | Problem] = Gatherer(
             self._answer, self.settings.batch_rows, self.settings.gather_s
         )
@@ -193,16 +195,15 @@ class Decider:
 
     async def _priced(self, seen: Seen, within_s: float) -> Batch:
         predicted = await self.models.predict(seen.features, seen.item_history, within_s)
-        draws = Draws(self.budget.left_micros, self.settings.explore_key.get_secret_value())
-        catalogue = self.repository.catalogue
-        return batch_of(seen, predicted, catalogue, self.settings.economics, self.terms, draws)
+        draws = Draws(self.budget.left_micros, self._key)
+        return batch_of(seen, predicted, self.repository.catalogue, self._economics, self.terms, draws)
 
     async def _spent(self, batch: Batch, is_open: np.ndarray[tuple[int], np.dtype[np.bool_]]) -> Batch:
         """The batch after the budget has spoken: a row whose cost it refuses chooses among the free actions."""
         carried = await self.budget.reserve(np.where(is_open, batch.cost_micros, 0))
         if carried.all():
             return batch
-        return without_budget(batch, ~carried, self.settings.explore_key.get_secret_value())
+        return without_budget(batch, ~carried, self._key)
 
     async def close(self) -> None:
         """Finish what callers left behind and give back what is leased of the budget."""

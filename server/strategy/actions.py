@@ -131,45 +131,50 @@ def menu_of(
 ) -> Menu:
     """Price every action for every shopper of a batch and say which are allowed."""
     batch, n_offers = asking.at_s.size, len(table.offers)
-    redeem_prob = economics.redemption_probs(predicted, table, asking.at_s)
-    ads = economics.ad_values(
-        predicted, catalogue.category_spend_micros, catalogue.placements.get("ads"), shop_economics
-    )
-    ad_category = ads.argmax(axis=1)
-    panel = catalogue.items.rows_of(predicted.item_index[:, :N_PANEL_ITEMS])
     ad, content, social = 1 + n_offers, 2 + n_offers, 3 + n_offers
-    value, cost = np.zeros((batch, 4 + n_offers)), np.zeros((batch, 4 + n_offers))
-    value[:, 1:ad] = economics.offer_values(predicted, table, redeem_prob, shop_economics)
-    cost[:, 1:ad] = economics.offer_costs(table, redeem_prob, shop_economics)
-    best_ads = ads[np.arange(batch), ad_category]
-    value[:, ad] = np.where(np.isfinite(best_ads), best_ads, 0.0)
-    value[:, content] = economics.panel_values(
-        predicted.item_prob[:, :N_PANEL_ITEMS].astype(np.float64),
-        economics.panel_prices(catalogue.items, panel),
-        catalogue.placements.get("content"),
-        shop_economics,
-    )
-    # Social stays at value 0: no source holds evidence of what a post adds, so only exploration can choose it.
+    value, cost = np.zeros((batch, 4 + n_offers), np.int64), np.zeros((batch, 4 + n_offers), np.int64)
+    is_live = table.is_live(asking.at_s)
+    redeem_prob = economics.redemption_probs(predicted, table, is_live)
+    value[:, 1:ad] = np.rint(economics.offer_values(predicted, table, redeem_prob, shop_economics))
+    # Rounded up: a budget must not be overspent by the sum of halves.
+    cost[:, 1:ad] = np.ceil(economics.offer_costs(table, redeem_prob, shop_economics))
     contact = shop_economics.contact_cost_micros
     cost[:, ad], cost[:, content], cost[:, social] = contact["ads"], contact["content"], contact["social"]
-    # Cost is rounded up: a budget must not be overspent by the sum of halves.
-    cost_micros = np.ceil(cost).astype(np.int64)
-    barred = _barred(table, asking, cost_micros, shop_economics.contacts_cap)
-    barred[:, ad][~np.isfinite(best_ads)] = Bar.EMPTY
-    barred[:, content][~economics.is_panel(panel)] = Bar.EMPTY
-    value_micros = np.rint(value).astype(np.int64)
-    return Menu(catalogue, table, value_micros, cost_micros, barred, redeem_prob, ad_category, panel)
+    ad_category, value[:, ad] = _best_ads(predicted, catalogue, shop_economics)
+    panel = catalogue.items.rows_of(predicted.item_index[:, :N_PANEL_ITEMS])
+    item_prob = predicted.item_prob[:, :N_PANEL_ITEMS].astype(np.float64)
+    prices, lift = catalogue.items.prices_of(panel), catalogue.placements.get("content")
+    value[:, content] = np.rint(economics.panel_values(item_prob, prices, lift, shop_economics))
+    # Social stays at value 0: no source holds evidence of what a post adds, so only exploration can choose it.
+    barred = _barred(table, asking, is_live, cost, shop_economics.contacts_cap)
+    if not catalogue.advertisable.size:
+        barred[:, ad] = Bar.EMPTY
+    np.copyto(barred[:, content], Bar.EMPTY, where=(panel < 0).all(axis=1))
+    return Menu(catalogue, table, value, cost, barred, redeem_prob, ad_category, panel)
 
 
-def _barred(table: OfferTable, asking: Asking, cost_micros: Ints, contacts_cap: float) -> NDArray[np.int8]:
+def _best_ads(predicted: Predicted, catalogue: Catalogue, shop_economics: Economics) -> tuple[Ints, Floats]:
+    """The category that each shopper's ad is worth most for, and what it is worth in whole micros."""
+    slots = catalogue.advertisable
+    if not slots.size:
+        nothing = np.zeros(predicted.category_prob.shape[0])
+        return nothing.astype(np.int64), nothing
+    probs, spend = predicted.category_prob[:, slots].astype(np.float64), catalogue.category_spend_micros[slots]
+    values = economics.ad_values(probs, spend, catalogue.placements.get("ads"), shop_economics)
+    return slots[values.argmax(axis=1)], np.rint(values.max(axis=1))
+
+
+def _barred(
+    table: OfferTable, asking: Asking, is_live: Bools, cost_micros: Ints, contacts_cap: float
+) -> NDArray[np.int8]:
     """Why each action is not allowed; where several reasons hold, the one that lasts longest."""
     barred = np.zeros(cost_micros.shape, np.int8)
-    # A later assignment wins, so these stand from the reason that passes soonest to the one that never does.
-    barred[cost_micros > asking.budget_left_micros[:, None]] = Bar.OVER_BUDGET
-    barred[asking.contacts >= contacts_cap] = Bar.TOO_MANY_CONTACTS
+    # A later copy wins, so these stand from the reason that passes soonest to the one that never does.
+    np.copyto(barred, Bar.OVER_BUDGET, where=cost_micros > asking.budget_left_micros[:, None])
+    np.copyto(barred, Bar.TOO_MANY_CONTACTS, where=(asking.contacts >= contacts_cap)[:, None])
     offers = barred[:, 1 : 1 + len(table.offers)]
-    offers[asking.sent] = Bar.ALREADY_SENT
-    offers[~table.is_live(asking.at_s)] = Bar.NOT_LIVE
-    offers[:, table.discount_micros < 0] = Bar.COST_UNKNOWN
+    np.copyto(offers, Bar.ALREADY_SENT, where=asking.sent)
+    np.copyto(offers, Bar.NOT_LIVE, where=~is_live)
+    np.copyto(offers, Bar.COST_UNKNOWN, where=~table.is_costed)
     barred[:, NOTHING] = Bar.OPEN
     return barred

@@ -72,17 +72,25 @@ class Items:
         return {item_id: row for row, item_id in enumerate(self.item_id)}
 
     @cached_property
-    def row_of_index(self) -> Ints:
-        """Row of each vocabulary index; -1 for padding and for an index that no item has."""
-        rows = np.full(int(self.item_index.max(initial=0)) + 1, -1, np.int64)
+    def _row_of_index(self) -> Ints:
+        """Row of each vocabulary index, between two ends that hold -1: padding, and whatever lies beyond."""
+        rows = np.full(int(self.item_index.max(initial=0)) + 2, -1, np.int64)
         known = np.flatnonzero(self.item_index > 0)
         rows[self.item_index[known]] = known
         return rows
 
+    @cached_property
+    def _price_or_nothing(self) -> Ints:
+        """Price of each row, 0 where it is unknown, and of row -1."""
+        return np.append(np.maximum(self.price_micros, 0), 0)
+
     def rows_of(self, item_index: NDArray[np.int32]) -> Ints:
         """Row of each vocabulary index of a prediction; -1 where it names no item."""
-        within = np.clip(item_index, 0, self.row_of_index.size - 1)
-        return np.where(within == item_index, self.row_of_index[within], -1)
+        return np.take(self._row_of_index, item_index, mode="clip")
+
+    def prices_of(self, rows: Ints) -> Ints:
+        """Price of each row; 0 where the row is -1 or its price is unknown."""
+        return self._price_or_nothing[rows]
 
 
 @dataclass(frozen=True)
@@ -109,6 +117,11 @@ class Catalogue:
         """The slot's name; empty if it has none."""
         return self.categories[slot] if 0 <= slot < len(self.categories) else ""
 
+    @cached_property
+    def advertisable(self) -> Ints:
+        """Slots that an ad can be for: the last is every other category, one without spend is unused."""
+        return np.flatnonzero(self.category_spend_micros[:-1] > 0)
+
     def offers_between(self, first_s: int, last_s: int) -> "OfferTable":
         """The offers live at any moment from first_s to last_s; the same object while the same offers are."""
         span = (bisect_right(self._turns, first_s), bisect_right(self._turns, last_s))
@@ -130,9 +143,14 @@ class Catalogue:
 
 @dataclass(frozen=True)
 class OfferTable:
-    """Offers in columns, for arithmetic over a batch.
+    """Offers in columns, a campaign's side by side, for arithmetic over a batch.
 
-    campaign  (n_offers,) int64   index of the offer's campaign among the campaigns here
+    group     (n_offers,) int64   output that predicts redemption; 0 where none does
+    is_predicted  (n_offers,) bool  whether one does
+    campaign  (n_offers,) int64   index of the offer's campaign among the campaigns here, ascending
+    first     (n_campaigns,) int64  place of each campaign's first offer
+    discount_micros  (n_offers,) int64  0 where it is unknown
+    is_costed  (n_offers,) bool   whether the discount is known
     keys      (n_keys,) uint64    ascending: what an exposure may name, an offer or a whole campaign
     covered   (n_keys, n_offers) bool  whether being sent the key means having the offer
     """
@@ -140,8 +158,11 @@ class OfferTable:
     offers: tuple[Offer, ...]
     arm: Ints
     group: Ints
+    is_predicted: Bools
     campaign: Ints
+    first: Ints
     discount_micros: Ints
+    is_costed: Bools
     starts_s: Ints
     ends_s: Ints
     keys: NDArray[np.uint64]
@@ -149,7 +170,8 @@ class OfferTable:
 
     @classmethod
     def of(cls, offers: list[Offer]) -> "OfferTable":
-        """The columns of `offers`, in their order."""
+        """The columns of `offers`, by campaign; within one in their order."""
+        offers = sorted(offers, key=lambda offer: offer.campaign_id)
         campaigns = sorted({offer.campaign_id for offer in offers})
         place = {campaign_id: index for index, campaign_id in enumerate(campaigns)}
         named = [offer_key(offer.offer_id) for offer in offers] + [campaign_key(name) for name in campaigns]
@@ -157,14 +179,16 @@ class OfferTable:
         covered = np.vstack([np.eye(len(offers), dtype=np.bool_), np.arange(len(campaigns))[:, None] == campaign])
         keys = np.array(named, np.uint64)
         order = np.argsort(keys)
+        group = np.array([offer.offer_group for offer in offers], np.int64)
         return cls(
             offers=tuple(offers),
             arm=np.array([offer.arm for offer in offers], np.int64),
-            group=np.array([offer.offer_group for offer in offers], np.int64),
+            group=np.maximum(group, 0),
+            is_predicted=group >= 0,
             campaign=campaign,
-            discount_micros=np.array(
-                [-1 if offer.discount_micros is None else offer.discount_micros for offer in offers], np.int64
-            ),
+            first=np.searchsorted(campaign, np.arange(len(campaigns))),
+            discount_micros=np.array([offer.discount_micros or 0 for offer in offers], np.int64),
+            is_costed=np.array([offer.discount_micros is not None for offer in offers], np.bool_),
             starts_s=np.array([offer.starts_s for offer in offers], np.int64),
             ends_s=np.array([offer.ends_s for offer in offers], np.int64),
             keys=keys[order],

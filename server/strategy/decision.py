@@ -3,12 +3,13 @@
 In: a row of a Menu and of a Choice. Out: a frozen Decision. Built by server/decide.py, worded by reasons.py.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from server.strategy.actions import NOTHING, Action, Menu
 from server.strategy.catalogue import Bools
-from server.strategy.policy import NO_RUNNER_UP, Choice, ranked
+from server.strategy.policy import Choice
 
 RungName = Literal["full", "cached", "safe_default"]
 
@@ -64,27 +65,14 @@ class Decision:
     terms: Terms
 
 
-def candidate_of(menu: Menu, choice: Choice, row: int, action: int) -> Candidate:
-    """One column of one row, with its economics."""
-    return Candidate(
-        action=menu.action(row, action),
-        value_micros=int(menu.value_micros[row, action]),
-        cost_micros=int(menu.cost_micros[row, action]),
-        score_micros=round(float(choice.score_micros[row, action])),
-        propensity=float(choice.propensity[row, action]),
-    )
-
-
-def runner_up_of(menu: Menu, choice: Choice, row: int) -> Candidate | None:
-    """The best eligible action that was not chosen; None if there was no other."""
-    runner_up = int(choice.runner_up[row])
-    return None if runner_up == NO_RUNNER_UP else candidate_of(menu, choice, row, runner_up)
-
-
-def candidates_of(menu: Menu, choice: Choice, row: int, limit: int) -> tuple[Candidate, ...]:
-    """The eligible actions of one row, best first, at most `limit`."""
-    columns = ranked(choice.score_micros[row], menu.cost_micros[row], menu.eligible[row], limit)
-    return tuple(candidate_of(menu, choice, row, column) for column in columns)
+def candidates_of(menu: Menu, choice: Choice, row: int, actions: Sequence[int]) -> list[Candidate]:
+    """Columns of one row, each with its economics."""
+    value, cost = menu.value_micros[row].tolist(), menu.cost_micros[row].tolist()
+    score, propensity = choice.score_micros[row].tolist(), choice.propensity[row].tolist()
+    return [
+        Candidate(menu.action(row, action), value[action], cost[action], round(score[action]), propensity[action])
+        for action in actions
+    ]
 
 
 SAFE_DEFAULT = Candidate(Action("nothing"), value_micros=0, cost_micros=0, score_micros=0, propensity=1.0)

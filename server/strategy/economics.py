@@ -11,10 +11,11 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from server.strategy.catalogue import Bools, ChannelName, Floats, Ints, Items, Lift, OfferTable
+from server.strategy.catalogue import Bools, ChannelName, Floats, Ints, Lift, OfferTable
 
 MICROS = 1_000_000
 N_PANEL_ITEMS = 3
+SMALLEST = float(np.finfo(np.float64).tiny)
 
 
 class Predicted(Protocol):
@@ -58,15 +59,14 @@ class Economics:
     contacts_cap: float
 
 
-def redemption_probs(predicted: Predicted, table: OfferTable, at_s: Ints) -> Floats:
+def redemption_probs(predicted: Predicted, table: OfferTable, is_live: Bools) -> Floats:
     """Probability that each offer is redeemed if it is sent; 0 for one that is not live or that no output predicts.
 
-    at_s     (batch,) int64             the moment of each decision
+    is_live  (batch, n_offers) bool
     returns  (batch, n_offers) float64  in [0, 1]
     """
-    probs = predicted.redeem_prob.astype(np.float64)[:, np.maximum(table.group, 0)]
     # A row must not depend on its company: offers that only other rows of the batch can get take no part here.
-    return np.where((table.group >= 0) & table.is_live(at_s), probs, 0.0)
+    return np.multiply(predicted.redeem_prob[:, table.group], is_live & table.is_predicted, dtype=np.float64)
 
 
 def offer_values(predicted: Predicted, table: OfferTable, redeem_prob: Floats, economics: Economics) -> Floats:
@@ -76,14 +76,12 @@ def offer_values(predicted: Predicted, table: OfferTable, redeem_prob: Floats, e
     redemption, so that the parts of one campaign sum to its effect and no effect is ever paid twice.
     returns  (batch, n_offers) float64  micros, may be negative
     """
-    of_campaign = np.zeros_like(redeem_prob)
-    for campaign in range(int(table.campaign.max(initial=-1)) + 1):
-        members = table.campaign == campaign
-        # Contiguous, so that a row's sum is added in the same order however many rows there are; BLAS would not.
-        of_campaign[:, members] = np.ascontiguousarray(redeem_prob[:, members]).sum(axis=1, keepdims=True)
-    part = np.divide(redeem_prob, of_campaign, out=np.zeros_like(redeem_prob), where=of_campaign > 0)
-    uplift = predicted.spend_uplift.astype(np.float64)[:, table.arm]
-    values: Floats = economics.margin_share * MICROS * uplift * part
+    if not table.offers:
+        return np.zeros_like(redeem_prob)
+    of_campaign = np.add.reduceat(redeem_prob, table.first, axis=1)[:, table.campaign]
+    part = redeem_prob / np.maximum(of_campaign, SMALLEST)  # where a campaign's sum is 0, so is each of its offers
+    uplift_micros = np.multiply(predicted.spend_uplift[:, table.arm], MICROS, dtype=np.float64)
+    values: Floats = economics.margin_share * uplift_micros * part
     values -= economics.risk_loss_micros * redeem_prob
     return values
 
@@ -94,9 +92,9 @@ def offer_costs(table: OfferTable, redeem_prob: Floats, economics: Economics) ->
     The discount is paid on every redemption, also on those that would have been sales anyway.
     returns  (batch, n_offers) float64  micros, ≥ 0
     """
-    discount: Floats = redeem_prob * np.maximum(table.discount_micros, 0)
-    discount += economics.contact_cost_micros["promotions"]
-    return discount
+    costs: Floats = redeem_prob * table.discount_micros
+    costs += economics.contact_cost_micros["promotions"]
+    return costs
 
 
 def added_prob(prob: Floats, lift: Lift | None) -> Floats:
@@ -109,18 +107,14 @@ def added_prob(prob: Floats, lift: Lift | None) -> Floats:
     return np.minimum(prob * (lift.lift - 1.0), 1.0 - prob)
 
 
-def ad_values(predicted: Predicted, spend_micros: Ints, lift: Lift | None, economics: Economics) -> Floats:
+def ad_values(category_prob: Floats, spend_micros: Ints, lift: Lift | None, economics: Economics) -> Floats:
     """Extra margin because of an ad for each category: margin x added purchase probability x spend per purchase.
 
-    returns  (batch, n_categories) float64  micros; -inf for a category that nobody can advertise
+    category_prob  (batch, n_slots) float64
+    spend_micros   (n_slots,) int64
+    returns        (batch, n_slots) float64  micros
     """
-    n_categories = spend_micros.size
-    prob = predicted.category_prob[:, :n_categories].astype(np.float64)
-    values = economics.margin_share * added_prob(prob, lift) * spend_micros
-    # The last slot is every other category, and a slot without spend is unused: neither can be put on a page.
-    advertisable = spend_micros > 0
-    advertisable[-1:] = False
-    return np.where(advertisable, values, -np.inf)
+    return economics.margin_share * added_prob(category_prob, lift) * spend_micros
 
 
 def panel_values(item_prob: Floats, price_micros: Ints, lift: Lift | None, economics: Economics) -> Floats:
@@ -132,15 +126,3 @@ def panel_values(item_prob: Floats, price_micros: Ints, lift: Lift | None, econo
     """
     added: Floats = (added_prob(item_prob, lift) * price_micros).sum(axis=1)
     return economics.margin_share * added
-
-
-def panel_prices(items: Items, rows: Ints) -> Ints:
-    """Price of each item row; 0 where the row is -1 or the price is unknown."""
-    if not items.price_micros.size:
-        return np.zeros(rows.shape, np.int64)
-    return np.where(rows >= 0, np.maximum(items.price_micros[rows], 0), 0)
-
-
-def is_panel(rows: Ints) -> Bools:
-    """Whether a panel has anything to show."""
-    return np.asarray((rows >= 0).any(axis=1))
