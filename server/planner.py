@@ -17,8 +17,9 @@ from kernels.features import read_states
 from server.batch import CONTACTS
 from server.budget import NO_PLAN, StandingPlan
 from server.problems import InvalidRequest, WrongPlan
-from server.repository import Repository
+from server.repository import Repository, open_repository
 from server.settings import Settings
+from server.state.embedded import EmbeddedStates
 from server.state.store import States
 from server.strategy.actions import Action, Asking, KindName, Menu, menu_of
 from server.strategy.catalogue import Bools, Ints
@@ -140,6 +141,27 @@ def planned(repository: Repository, settings: Settings, audience: Audience, at_s
     )
 
 
+def plan_everybody(
+    settings: Settings, triton: str, at_s: int, budget_micros: int, progress: Callable[[int], None]
+) -> Planned:
+    """Plan for everybody in the settings' store and write the plan where the gateway finds it.
+
+    triton         address of a ready Triton
+    at_s           the moment to plan for, seconds since 1970 UTC
+    budget_micros  what may be spent, ≥ 0
+    progress       called with the number of shoppers priced so far
+    """
+    repository = open_repository(settings.repository)
+    states = EmbeddedStates(settings.state, repository.vocabulary, settings.state_mib)
+    try:
+        audience = audience_of(repository, Models(triton), states, settings, at_s, progress)
+    finally:
+        states.close()
+    made = planned(repository, settings, audience, at_s, budget_micros)
+    write_plan(made, settings.plan)
+    return made
+
+
 def write_plan(made: Planned, folder: Path) -> None:
     """Write assignments.parquet, then plan.json with its hash: plan.json is the plan and never names half a file."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -150,6 +172,17 @@ def write_plan(made: Planned, folder: Path) -> None:
     partial = folder / f"{PLAN_FILE}.partial"
     partial.write_bytes(orjson.dumps(described(made) | {"assignments_sha256": digest}, option=orjson.OPT_INDENT_2))
     partial.replace(folder / PLAN_FILE)
+
+
+def worth_seeing(made: Planned, n_shown: int = 3) -> list[str]:
+    """Shoppers who get different things, the most valuable of each kind first; then the most valuable of all."""
+    by_value = np.argsort(-made.value_micros, kind="stable").tolist()
+    first_of: dict[KindName, int] = {}
+    for row in by_value:
+        first_of.setdefault(made.actions[row].kind, row)
+    kinds: tuple[KindName, ...] = ("offer", "ad", "recommendations", "nothing", "social")
+    rows = dict.fromkeys([first_of[kind] for kind in kinds if kind in first_of] + by_value[:n_shown])
+    return [made.shopper_ids[row] for row in rows][:n_shown]
 
 
 def assignments_of(made: Planned) -> pl.DataFrame:
