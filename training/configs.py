@@ -1,0 +1,89 @@
+"""One table of tensors, and the config.pbtxt of every model written from it.
+
+In: nothing but the table. Out: text that Triton parses as ModelConfig. Called by training/export.py; the same names are the
+exported graphs' and the gateway's.
+"""
+
+from dataclasses import dataclass
+
+from kernels.features import HISTORY, N_ARMS, N_CATEGORIES, N_FEATURES, N_OFFER_GROUPS, N_TOP_ITEMS
+
+MOST_ROWS = 256
+ENSEMBLE = "predictions"
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """One named tensor of a model; the batch axis stands before `width` and is never written.
+
+    data_type  Triton's name of it
+    meaning    unit and range, for the config's reader
+    """
+
+    name: str
+    data_type: str
+    width: int
+    meaning: str
+
+
+FEATURES_IN = Tensor("features", "TYPE_FP32", N_FEATURES, "order: kernels/features.py")
+HISTORY_IN = Tensor("item_history", "TYPE_INT32", HISTORY, "vocabulary indexes, latest last, 0 pads")
+
+INPUTS: dict[str, Tensor] = {"response": FEATURES_IN, "uplift": FEATURES_IN, "recommendation": HISTORY_IN}
+OUTPUTS: dict[str, tuple[Tensor, Tensor]] = {
+    "response": (
+        Tensor("category_prob", "TYPE_FP32", N_CATEGORIES, "buys in the category within 7 days"),
+        Tensor("redeem_prob", "TYPE_FP32", N_OFFER_GROUPS, "redeems an offer of the group within 28 days, if sent"),
+    ),
+    "uplift": (
+        Tensor("spend_uplift", "TYPE_FP32", N_ARMS, "currency units over 28 days, of being sent the arm"),
+        Tensor("spend_uplift_se", "TYPE_FP32", N_ARMS, "standard error of it"),
+    ),
+    "recommendation": (
+        Tensor("item_index", "TYPE_INT32", N_TOP_ITEMS, "vocabulary indexes, best first; 0 is none"),
+        Tensor("item_prob", "TYPE_FP32", N_TOP_ITEMS, "bought within 7 days, descending"),
+    ),
+}
+MODELS = tuple(INPUTS)
+
+
+def config_text(model: str) -> str:
+    """Return the config.pbtxt of a model or of the ensemble, the same text every time.
+
+    model  one of MODELS, or ENSEMBLE
+    """
+    written = f"# Written by `stratagem export {model}`; edit training/export.py instead.\n"
+    if model == ENSEMBLE:
+        return written + _ensemble_text()
+    return (
+        f'{written}name: "{model}"\nbackend: "onnxruntime"\nmax_batch_size: {MOST_ROWS}\n'
+        + _line("input", INPUTS[model])
+        + "".join(_line("output", tensor) for tensor in OUTPUTS[model])
+        # Mixed GPU and CPU groups do not load without a GPU; AUTO takes what there is.
+        + "instance_group { kind: KIND_AUTO count: 1 }\n"
+        + "dynamic_batching { max_queue_delay_microseconds: 0 }  # the gateway gathers: a second wait only adds latency\n"
+    )
+
+
+def _ensemble_text() -> str:
+    outputs = [tensor for model in MODELS for tensor in OUTPUTS[model]]
+    steps = "".join(_step(model) for model in MODELS)
+    return (
+        f'name: "{ENSEMBLE}"\nplatform: "ensemble"\nmax_batch_size: {MOST_ROWS}\n'
+        + _line("input", FEATURES_IN)
+        + _line("input", HISTORY_IN)
+        + "".join(_line("output", tensor) for tensor in outputs)
+        + f"ensemble_scheduling {{\n{steps}}}\n"
+    )
+
+
+def _line(key: str, tensor: Tensor) -> str:
+    return f'{key} {{ name: "{tensor.name}" data_type: {tensor.data_type} dims: [ {tensor.width} ] }}  # {tensor.meaning}\n'
+
+
+def _step(model: str) -> str:
+    source = INPUTS[model].name
+    maps = [f'    input_map {{ key: "{source}" value: "{source}" }}']
+    maps += [f'    output_map {{ key: "{tensor.name}" value: "{tensor.name}" }}' for tensor in OUTPUTS[model]]
+    inner = "\n".join(maps)
+    return f'  step {{\n    model_name: "{model}"\n    model_version: -1\n{inner}\n  }}\n'

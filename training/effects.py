@@ -1,0 +1,381 @@
+"""The uplift study: whether being sent a campaign changes spend, by how much, and for whom.
+
+The effect is fitted on what propensity and expected spend leave over (R-learner), drawn towards one number per arm as far
+as earlier campaigns say it should be, and judged on later campaigns with doubly robust scores. In: a Dataset. Out: a
+fitted Uplift and its evidence. Called by training/fit.py.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from kernels import metrics
+from kernels.features import N_ARMS, columns
+from training.dataset import Dataset
+from training.evidence import Evidence, Figure, Histogram, Row, differences, interval, shopper_weights
+from training.labels import SPEND_HORIZON_S
+from training.loop import Progress, Recipe, fit
+from training.models.uplift import N_MEMBERS, Uplift, residual_loss
+from training.waves import OVERLAP, Adjusted, Waves, adjust, constant_effects, waves_of
+
+# The last part of the training window, as a share of the rows that were sent something, on which `trust` is chosen.
+CHOICE_SHARE = 0.4
+TRUSTS = (0.0, 0.1, 0.25, 0.5, 0.75, 1.0)
+N_TENTHS = 10
+FEWEST_ROWS = 50
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Decile:
+    """A tenth of the test rows of an arm, largest predicted effect first; currency units per shopper."""
+
+    predicted: float
+    observed: float
+    lower: float
+    upper: float
+
+
+@dataclass(frozen=True)
+class Imbalance:
+    """How far those sent and those not sent stand apart in one covariate, in standard deviations."""
+
+    covariate: str
+    before: float
+    after: float
+
+
+@dataclass(frozen=True)
+class Overlap:
+    """Whether an arm's sent and unsent can be compared at all.
+
+    sent, unsent         propensities, before trimming
+    sent_quantiles       propensity at 5, 25, 50, 75 and 95 %
+    effective_n          sent and unsent rows that overlap-weighted rows are worth
+    trimmed_share        rows left out for want of overlap
+    sent_trimmed_share   the same among those sent
+    imbalances           the covariates that stand furthest apart before weighting
+    """
+
+    sent: Histogram
+    unsent: Histogram
+    sent_quantiles: Sequence[float]
+    unsent_quantiles: Sequence[float]
+    n_sent: int
+    effective_n: Sequence[float]
+    trimmed_share: float
+    sent_trimmed_share: float
+    imbalances: Sequence[Imbalance]
+
+
+@dataclass(frozen=True)
+class UpliftEvidence:
+    """The table, and what only the uplift model has."""
+
+    evidence: Evidence
+    deciles: Mapping[str, Sequence[Decile]]
+    overlap: Mapping[str, Overlap]
+    constants: Mapping[str, Figure]
+
+
+class EffectTask:
+    """The Task: the R-learner's loss, each member on its own resample of the shoppers."""
+
+    def __init__(self, train: Adjusted, valid: Adjusted, seed: int) -> None:
+        self.train, self.valid = _tensors(train), _tensors(valid)
+        self.n_rows = train.propensity.size
+        self.weights = torch.from_numpy(shopper_weights(train.waves.rows.shopper, N_MEMBERS, seed)).float()
+
+    def loss(self, model: nn.Module, rows: NDArray[np.int64], seed: int) -> Tensor:  # noqa: ARG002 - nothing is sampled
+        """See residual_loss; one thousandth of it, so that its size is near one."""
+        features, arm, residual, sent_residual = (column[rows] for column in self.train)
+        effects = model(features).gather(2, arm.expand(N_MEMBERS, -1).unsqueeze(2)).squeeze(2)
+        return residual_loss(effects, residual, sent_residual, self.weights[:, rows]) / 1_000.0
+
+    def validation_loss(self, model: nn.Module) -> float:
+        """The loss of the members' mean on later waves."""
+        features, arm, residual, sent_residual = self.valid
+        effects = model(features).mean(dim=0).gather(1, arm.unsqueeze(1)).squeeze(1)
+        return float(((residual - effects * sent_residual) ** 2).mean() / 1_000.0)
+
+
+def _tensors(adjusted: Adjusted) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    return (
+        torch.from_numpy(adjusted.waves.rows.features),
+        torch.from_numpy(adjusted.waves.arm),
+        torch.from_numpy(adjusted.residual).float(),
+        torch.from_numpy(adjusted.sent_residual).float(),
+    )
+
+
+def study(
+    dataset: Dataset, recipe: Recipe, progress: Progress, checkpoint: Path | None
+) -> tuple[Uplift, UpliftEvidence]:
+    """Fit ours and its rivals on the training window's campaigns and judge them on all later ones."""
+    torch.manual_seed(recipe.seed)
+    ours = Uplift()
+    waves = waves_of(dataset)
+    if waves is None:
+        return ours, UpliftEvidence(_nothing("no campaign was sent to enough shoppers: every effect is 0"), {}, {}, {})
+    learns = waves.rows.at_s + SPEND_HORIZON_S <= dataset.splits.train_until_s
+    judges = waves.rows.at_s >= dataset.splits.train_until_s
+    if not learns.any():
+        return ours, UpliftEvidence(
+            _nothing("no campaign ended before the training window did: every effect is 0"), {}, {}, {}
+        )
+    train = adjust(waves.take(np.flatnonzero(learns)), recipe.seed)
+    ours.standard.learn(torch.from_numpy(train.waves.rows.features))
+    trust, seconds = _fit(ours, train, recipe, lambda step: progress(f"uplift: {step}"), checkpoint)
+    slopes = Linear(train)
+    constant, draws = _constant(train, recipe.seed)
+    _settle(ours, train, trust, constant, draws.std(axis=0))
+    arms = dataset.vocabulary.arms
+    spread = {arms[arm]: interval(constant[arm], draws[:, arm]) for arm in np.unique(train.waves.arm)}
+    if not judges.any():
+        return ours, UpliftEvidence(_nothing("no later campaign to judge on", seconds), {}, {}, spread)
+    test = adjust(waves.take(np.flatnonzero(judges)), recipe.seed + 1)
+    effects = {
+        "uplift net": _effects(ours, test.waves),
+        "constant effect per arm": constant[test.waves.arm],
+        "linear R-learner": slopes(test.waves),
+        "uplift net, undrawn": _raw(ours, test.waves),
+    }
+    evidence = _evidence(test, effects, constant, trust, arms)
+    n_parameters = sum(parameter.numel() for parameter in ours.parameters())
+    return ours, UpliftEvidence(
+        replace(evidence, seconds=seconds, n_parameters=n_parameters),
+        {arms[arm]: _deciles(test, effects["uplift net"], constant, int(arm)) for arm in np.unique(test.waves.arm)},
+        {arms[arm]: _overlap(train, int(arm)) for arm in np.unique(train.waves.arm)},
+        spread,
+    )
+
+
+def _fit(
+    ours: Uplift, train: Adjusted, recipe: Recipe, progress: Progress, checkpoint: Path | None
+) -> tuple[Floats, float]:
+    """Choose passes and trust on the training window's last campaigns, then fit on all of it; returns trust and seconds."""
+    before = {name: value.clone() for name, value in ours.state_dict().items()}
+    early, late = _split_in_time(train)
+    if late is None:
+        fitted = fit(ours, EffectTask(train, train, recipe.seed), replace(recipe, n_epochs=1), progress, checkpoint)
+        return np.zeros(N_ARMS), fitted.seconds
+    first = fit(ours, EffectTask(early, late, recipe.seed), recipe, progress)
+    trust = _chosen_trust(ours, early, late)
+    ours.load_state_dict(before)
+    again = replace(recipe, n_epochs=first.best_epoch + 1, patience=recipe.n_epochs)
+    fitted = fit(ours, EffectTask(train, late, recipe.seed), again, progress, checkpoint)
+    return trust, first.seconds + fitted.seconds
+
+
+def _split_in_time(train: Adjusted) -> tuple[Adjusted, Adjusted | None]:
+    """Campaigns up to a day and after it, so that CHOICE_SHARE of those sent something come after."""
+    at_s = train.waves.rows.at_s
+    cut_s = np.quantile(at_s[train.waves.sent], 1.0 - CHOICE_SHARE) if train.waves.sent.any() else at_s.max()
+    early, late = np.flatnonzero(at_s < cut_s), np.flatnonzero(at_s >= cut_s)
+    if early.size < FEWEST_ROWS or late.size < FEWEST_ROWS:
+        return train, None
+    return _taken(train, early), _taken(train, late)
+
+
+def _taken(adjusted: Adjusted, kept: NDArray[np.int64]) -> Adjusted:
+    return replace(
+        adjusted,
+        waves=adjusted.waves.take(kept),
+        propensity=adjusted.propensity[kept],
+        expected=adjusted.expected[kept],
+    )
+
+
+def _chosen_trust(ours: Uplift, early: Adjusted, late: Adjusted) -> Floats:
+    """How far each arm's deviations improved the loss on later campaigns; an arm they did not help keeps its constant."""
+    constant = constant_effects(early)
+    centre = _centre(ours, early)
+    raw = _raw(ours, late.waves)
+    trust = np.zeros(N_ARMS)
+    for arm in np.unique(late.waves.arm):
+        rows = late.waves.arm == arm
+        losses = []
+        for share in TRUSTS:
+            effect = constant[arm] + share * (raw[rows] - centre[arm])
+            losses.append(float(np.mean((late.residual[rows] - effect * late.sent_residual[rows]) ** 2)))
+        trust[arm] = TRUSTS[int(np.argmin(losses))]
+    return trust
+
+
+def _constant(train: Adjusted, seed: int) -> tuple[Floats, Floats]:
+    weights = shopper_weights(train.waves.rows.shopper, seed=seed)
+    return constant_effects(train), np.stack([constant_effects(train, drawn) for drawn in weights])
+
+
+def _settle(ours: Uplift, train: Adjusted, trust: Floats, constant: Floats, constant_se: Floats) -> None:
+    values = {"trust": trust, "centre": _centre(ours, train), "constant": constant, "constant_se": constant_se}
+    for name, value in values.items():
+        getattr(ours, name).copy_(torch.from_numpy(value))
+
+
+def _centre(ours: Uplift, adjusted: Adjusted) -> Floats:
+    """Overlap-weighted mean of the raw effect per arm, so that drawing towards the constant keeps the mean effect."""
+    raw, worth = _raw(ours, adjusted.waves), adjusted.sent_residual**2
+    under = np.bincount(adjusted.waves.arm, worth, N_ARMS)
+    over = np.bincount(adjusted.waves.arm, worth * raw, N_ARMS)
+    centre: Floats = np.divide(over, under, out=np.zeros(N_ARMS), where=under > 0)
+    return centre
+
+
+def _raw(ours: Uplift, waves: Waves) -> Floats:
+    with torch.no_grad():
+        effects = ours(torch.from_numpy(waves.rows.features)).mean(dim=0).numpy().astype(np.float64)
+    result: Floats = effects[np.arange(waves.arm.size), waves.arm]
+    return result
+
+
+def _effects(ours: Uplift, waves: Waves) -> Floats:
+    with torch.no_grad():
+        effects = ours.effects(torch.from_numpy(waves.rows.features))[0].numpy().astype(np.float64)
+    result: Floats = effects[np.arange(waves.arm.size), waves.arm]
+    return result
+
+
+class Linear:
+    """The linear R-learner, a simple rival: the effect is a weighted sum of the standardised features."""
+
+    def __init__(self, train: Adjusted) -> None:
+        self.narrow = [place for place, name in enumerate(columns()) if "[" not in name]
+        squeezed = self._squeezed(train.waves)
+        self.mean, spread = squeezed.mean(axis=0), squeezed.std(axis=0)
+        self.scale = np.where(spread > 0, 1.0 / np.where(spread > 0, spread, 1.0), 0.0)
+        self.coefficients = np.zeros((N_ARMS, len(self.narrow) + 1))
+        for arm in np.unique(train.waves.arm):
+            rows = train.waves.arm == arm
+            design = self._design(train.waves)[rows] * train.sent_residual[rows, None]
+            # As many rows' worth of ridge as there are sent rows, the level free: fitted without it, the rival explodes.
+            ridge = np.diag(np.append(np.full(len(self.narrow), 0.1 * rows.sum() * np.mean(design[:, -1] ** 2)), 1e-6))
+            self.coefficients[arm] = np.linalg.solve(design.T @ design + ridge, design.T @ train.residual[rows])
+
+    def __call__(self, waves: Waves) -> Floats:
+        """Effect of each row's own arm, currency units."""
+        effects: Floats = (self._design(waves) * self.coefficients[waves.arm]).sum(axis=1)
+        return effects
+
+    def _squeezed(self, waves: Waves) -> Floats:
+        features = waves.rows.features[:, self.narrow].astype(np.float64)
+        return np.asarray(np.sign(features) * np.log1p(np.abs(features)))
+
+    def _design(self, waves: Waves) -> Floats:
+        standard = ((self._squeezed(waves) - self.mean) * self.scale).clip(-3.0, 3.0)
+        return np.column_stack([standard, np.ones(waves.arm.size)])
+
+
+def _evidence(
+    test: Adjusted, effects: Mapping[str, Floats], constant: Floats, trust: Floats, arms: Sequence[str]
+) -> Evidence:
+    weights = np.concatenate([np.ones((1, test.propensity.size)), shopper_weights(test.waves.rows.shopper)])
+    scores = test.scores(constant)
+    measured = [_figures(test, effect, scores, weights, arms) for effect in effects.values()]
+    values = [{name: float(drawn[0]) for name, drawn in figures.items()} for figures in measured]
+    replicates = [{name: drawn[1:] for name, drawn in figures.items()} for figures in measured]
+    chosen = ", ".join(f"{arms[arm]} {trust[arm]:g}" for arm in range(len(arms)))
+    return Evidence(
+        rows=[
+            Row(name, {figure: interval(value[figure], drawn[figure]) for figure in value})
+            for name, value, drawn in zip(effects, values, replicates, strict=True)
+        ],
+        against=differences(list(effects), values, replicates),
+        protocol="Campaigns that started after the training window; spend over 28 days, currency units; not randomised.",
+        n={
+            "rows": test.propensity.size,
+            "sent": int(test.waves.sent.sum()),
+            "waves": int(np.unique(test.waves.wave).size),
+        },
+        notes=(
+            f"Trust in differences between shoppers, chosen on the training window's last campaigns: {chosen}. "
+            "At 0 the constant effect is served.",
+            f"Rows with a propensity outside of {OVERLAP[0]:g} to {OVERLAP[1]:g} are left out; the rest is weighted by overlap.",
+            "minus_r_loss is the negative R-loss per row, so that more is better; AUTOC and Qini rank by predicted effect.",
+        ),
+    )
+
+
+def _figures(test: Adjusted, effect: Floats, scores: Floats, weights: Floats, arms: Sequence[str]) -> dict[str, Floats]:
+    missed = (test.residual - effect * test.sent_residual) ** 2
+    figures = {"minus_r_loss": -(weights @ missed) / np.maximum(weights.sum(axis=1), 1.0)}
+    for arm in np.unique(test.waves.arm):
+        rows = test.waves.arm == arm
+        drawn = np.stack([_ranked(effect[rows], scores[rows], weighted[rows]) for weighted in weights])
+        figures |= {f"autoc_{arms[arm]}": drawn[:, 0], f"qini_{arms[arm]}": drawn[:, 1]}
+    return figures
+
+
+def _ranked(effect: Floats, scores: Floats, weights: Floats) -> tuple[float, float]:
+    """AUTOC and Qini of one bootstrap draw; a score that does not vary ranks nobody and gains nothing."""
+    drawn = np.repeat(np.arange(effect.size), weights.astype(np.int64))
+    if drawn.size == 0 or np.ptp(effect) < 1e-9:
+        return 0.0, 0.0
+    return metrics.autoc(effect[drawn], scores[drawn]), metrics.qini(effect[drawn], scores[drawn])
+
+
+def _deciles(test: Adjusted, effect: Floats, constant: Floats, arm: int) -> list[Decile]:
+    rows = np.flatnonzero(test.waves.arm == arm)
+    scores = test.scores(constant)
+    tenths = np.array_split(rows[np.argsort(-effect[rows], kind="stable")], N_TENTHS)
+    deciles = []
+    for tenth in tenths:
+        if tenth.size:
+            mean, error = float(scores[tenth].mean()), 1.96 * float(scores[tenth].std() / np.sqrt(tenth.size))
+            deciles.append(Decile(float(effect[tenth].mean()), mean, mean - error, mean + error))
+    return deciles
+
+
+def _overlap(train: Adjusted, arm: int) -> Overlap:
+    of_arm = train.all_arm == arm
+    propensity, sent = train.all_propensity[of_arm], train.all_sent[of_arm]
+    rows = train.waves.arm == arm
+    weights = np.abs(train.sent_residual[rows])
+    was_sent = train.waves.sent[rows]
+    kept = (propensity > OVERLAP[0]) & (propensity < OVERLAP[1])
+    bins = np.linspace(0.0, 1.0, 31)
+    quantiles = (0.05, 0.25, 0.5, 0.75, 0.95)
+    histograms = [
+        Histogram(bins.tolist(), [int(count) for count in np.histogram(propensity[group], bins)[0]])
+        for group in (sent, ~sent)
+    ]
+    imbalances = _imbalances(train.waves.covariates[rows], train.waves.covariate_names, was_sent, weights)
+    return Overlap(
+        histograms[0],
+        histograms[1],
+        [float(q) for q in np.quantile(propensity[sent], quantiles)] if sent.any() else [],
+        [float(q) for q in np.quantile(propensity[~sent], quantiles)] if (~sent).any() else [],
+        int(sent.sum()),
+        [_effective_n(weights[was_sent]), _effective_n(weights[~was_sent])],
+        float(1.0 - kept.mean()),
+        float(1.0 - kept[sent].mean()) if sent.any() else 0.0,
+        imbalances[:12],
+    )
+
+
+def _imbalances(covariates: Floats, names: Sequence[str], sent: NDArray[np.bool_], weights: Floats) -> list[Imbalance]:
+    """Standardised mean differences before and after overlap weighting, the largest before first."""
+    if not sent.any() or sent.all():
+        return []
+    spread = np.sqrt((covariates[sent].var(axis=0) + covariates[~sent].var(axis=0)) / 2.0)
+    scale = np.where(spread > 1e-9, spread, np.inf)
+    before = (covariates[sent].mean(axis=0) - covariates[~sent].mean(axis=0)) / scale
+    means = [weights[group] @ covariates[group] / weights[group].sum() for group in (sent, ~sent)]
+    after = (means[0] - means[1]) / scale
+    order = np.argsort(-np.abs(before), kind="stable")
+    return [Imbalance(names[place], float(before[place]), float(after[place])) for place in order]
+
+
+def _effective_n(weights: Floats) -> float:
+    """Kish's effective sample size."""
+    return float(weights.sum() ** 2 / max(float((weights**2).sum()), 1e-12)) if weights.size else 0.0
+
+
+def _nothing(note: str, seconds: float = 0.0) -> Evidence:
+    return Evidence((), (), "Campaigns that started after the training window.", {}, seconds, 0, (note,))

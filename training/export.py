@@ -1,0 +1,197 @@
+"""Trained models become a model repository: graphs, configs, catalogue, manifest; nothing is written unless all agree.
+
+In: a shop, build/models, and a way to start a Triton (cli.py gives it: training knows no server). Out: the repository that
+Triton serves and the gateway opens. Called by `stratagem export`.
+"""
+
+import hashlib
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import orjson
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from kernels.checks import InvalidInput
+from kernels.features import columns
+from training.catalogue import catalogue_json, items_table
+from training.configs import ENSEMBLE, INPUTS, MODELS, OUTPUTS, config_text
+from training.dataset import TEST, WEEK_S, Dataset, Rows, dataset_of
+from training.graphs import write_graph
+from training.models import recommendation, response, uplift
+from training.parity import largest_difference
+from training.sources.shop import read_shop
+
+N_HELD_OUT, N_SELF_TEST = 512, 8
+VERSION = 1
+
+Arrays = dict[str, NDArray[np.generic]]
+Answers = Callable[[NDArray[np.float32], NDArray[np.int32]], Mapping[str, NDArray[np.generic]]]
+Serve = Callable[[Path], AbstractContextManager[Answers]]
+
+
+@dataclass(frozen=True)
+class Parity:
+    """Largest difference of a runtime's answers from torch's on held-out rows; relative where a value exceeds 1."""
+
+    onnxruntime: float
+    triton: float
+
+
+def export(
+    shop_folder: Path, models_folder: Path, repository: Path, serve: Serve, progress: Callable[[str], None]
+) -> dict[str, Parity]:
+    """Write the repository, once torch, ONNX Runtime and Triton agree on rows of the test window.
+
+    shop_folder    canonical tables, as ingested
+    models_folder  as `train` wrote it
+    repository     replaced file by file, the manifest last; untouched on any failure
+    serve          starts a Triton on a staged repository and answers `predictions`
+    returns        parity by model
+    raises         Disagreement  if two runtimes differ; InvalidInput if a model was not trained
+    """
+    served = load_models(models_folder)
+    dataset = dataset_of(read_shop(shop_folder))
+    held_out = held_out_rows(dataset)
+    with _staging(repository) as staged:
+        expected = {model: _stage_model(staged, model, served[model], held_out) for model in MODELS}
+        (staged / ENSEMBLE / str(VERSION)).mkdir(parents=True)
+        (staged / ENSEMBLE / "config.pbtxt").write_text(config_text(ENSEMBLE))
+        progress(f"three graphs staged; comparing {len(held_out)} held-out rows")
+        local = {
+            model: largest_difference(model, "ONNX Runtime", expected[model], _onnxruntime(staged, model, held_out))
+            for model in MODELS
+        }
+        with serve(staged) as answers:
+            answered = answers(held_out.features, held_out.item_history)
+        triton = {model: largest_difference(model, "Triton", expected[model], answered) for model in MODELS}
+        parity = {model: Parity(local[model], triton[model]) for model in MODELS}
+        (staged / "catalogue.json").write_bytes(catalogue_json(dataset))
+        items_table(dataset).write_parquet(staged / "items.parquet")
+        manifest = _manifest(staged, dataset, parity, models_folder)
+        _move_into_place(staged, repository, manifest)
+    return parity
+
+
+def load_models(models_folder: Path) -> dict[str, nn.Module]:
+    """Return every trained model as the module whose forward is served.
+
+    models_folder  as `train` wrote it
+    raises         InvalidInput  if one is missing or is not of this version's shape
+    """
+    state = {model: _state(models_folder / model / "model.pt") for model in MODELS}
+    try:
+        served: dict[str, nn.Module] = {
+            "response": response.Served(response.Response.from_state(state["response"])),
+            "uplift": uplift.Served(uplift.Uplift.from_state(state["uplift"])),
+            "recommendation": recommendation.Served(recommendation.Recommendation.from_state(state["recommendation"])),
+        }
+    except (RuntimeError, KeyError) as error:
+        first = str(error).splitlines()[0]
+        raise InvalidInput(
+            f"{models_folder} must hold models of this version, got: {first}; run `stratagem train`"
+        ) from error
+    return {model: module.eval() for model, module in served.items()}
+
+
+def held_out_rows(dataset: Dataset) -> Rows:
+    """Return evenly spread shopper-weeks of the test window, which no fit and no calibration has seen."""
+    rows, _ = dataset.weekly()
+    test = np.flatnonzero(dataset.splits.part(rows.at_s, WEEK_S) == TEST)
+    kept = test[np.linspace(0, test.size - 1, min(N_HELD_OUT, test.size)).astype(np.int64)]
+    return Rows(rows.shopper[kept], rows.at_s[kept], rows.features[kept], rows.item_history[kept])
+
+
+def _state(file: Path) -> dict[str, torch.Tensor]:
+    if not file.exists():
+        raise InvalidInput(f"{file} must exist; `stratagem train` writes it")
+    state: dict[str, torch.Tensor] = torch.load(file, weights_only=True)
+    return state
+
+
+@contextmanager
+def _staging(repository: Path) -> Iterator[Path]:
+    """A folder on the repository's own disk, so that moving into place is a rename; gone afterwards, whatever happens."""
+    repository.parent.mkdir(parents=True, exist_ok=True)
+    staged = Path(tempfile.mkdtemp(prefix=f".{repository.name}-", dir=repository.parent))
+    try:
+        yield staged
+    finally:
+        shutil.rmtree(staged, ignore_errors=True)
+
+
+def _stage_model(staged: Path, model: str, module: nn.Module, held_out: Rows) -> Arrays:
+    """Write graph, config and self-test of one model; returns torch's answers on the held-out rows."""
+    folder = staged / model / str(VERSION)
+    folder.mkdir(parents=True)
+    (staged / model / "config.pbtxt").write_text(config_text(model))
+    rows = _input_of(model, held_out)
+    with torch.no_grad():
+        answers = module(torch.from_numpy(rows))
+    expected = {tensor.name: answer.numpy() for tensor, answer in zip(OUTPUTS[model], answers, strict=True)}
+    write_graph(module, model, rows[:2], folder / "model.onnx")
+    known = {f"in_{INPUTS[model].name}": rows[:N_SELF_TEST]}
+    known |= {f"out_{name}": answer[:N_SELF_TEST] for name, answer in expected.items()}
+    np.savez(folder / "self_test.npz", **known)  # type: ignore[arg-type]  # numpy's stub takes its own keywords only
+    return expected
+
+
+def _input_of(model: str, rows: Rows) -> NDArray[np.float32] | NDArray[np.int32]:
+    return rows.features if INPUTS[model].name == "features" else rows.item_history
+
+
+def _onnxruntime(staged: Path, model: str, rows: Rows) -> Arrays:
+    session = onnxruntime.InferenceSession(
+        staged / model / str(VERSION) / "model.onnx", providers=["CPUExecutionProvider"]
+    )
+    names = [tensor.name for tensor in OUTPUTS[model]]
+    return dict(zip(names, session.run(names, {INPUTS[model].name: _input_of(model, rows)}), strict=True))
+
+
+def _manifest(staged: Path, dataset: Dataset, parity: Mapping[str, Parity], models_folder: Path) -> bytes:
+    files = {
+        str(file.relative_to(staged)): hashlib.sha256(file.read_bytes()).hexdigest()
+        for file in sorted(staged.rglob("*"))
+        if file.is_file()
+    }
+    figures = orjson.loads((models_folder / "evaluation.json").read_bytes())["models"]
+    models = {
+        model: {"version": VERSION, "metrics": figures[model]["metrics"], "parity": asdict(parity[model])}
+        for model in MODELS
+    }
+    release = hashlib.sha256(orjson.dumps(files, option=orjson.OPT_SORT_KEYS)).hexdigest()[:12]
+    return orjson.dumps(
+        {
+            "release": release,
+            "created_s": int(time.time()),
+            "shop": dataset.shop.name,
+            "training_window": asdict(dataset.splits),
+            "features": columns(),
+            "models": models,
+            "files": files,
+        },
+        option=orjson.OPT_INDENT_2,
+    )
+
+
+def _move_into_place(staged: Path, repository: Path, manifest: bytes) -> None:
+    """Rename every file over its old one and the manifest last: until then a reader's hash check refuses the mixture."""
+    for file in sorted(staged.rglob("*")):
+        target = repository / file.relative_to(staged)
+        if file.is_dir():
+            target.mkdir(parents=True, exist_ok=True)
+        else:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            os.replace(file, target)
+    fresh = staged / "manifest.json"
+    fresh.write_bytes(manifest)
+    os.replace(fresh, repository / "manifest.json")

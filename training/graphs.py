@@ -1,0 +1,50 @@
+"""A torch module becomes an ONNX file with named tensors and a dynamic batch axis.
+
+In: a module whose forward is served. Out: model.onnx. Called by training/export.py.
+"""
+
+import io
+import warnings
+from pathlib import Path
+
+import numpy as np
+import onnx
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from training.configs import INPUTS, OUTPUTS
+
+# Read by every ONNX Runtime since 1.15 and by Triton's images since 2023; 18 is the first with ScatterElements' sums.
+OPSET = 18
+
+
+def write_graph(module: nn.Module, model: str, rows: NDArray[np.float32] | NDArray[np.int32], file: Path) -> None:
+    """Trace a module and write it, checked, with the tensors that its config promises.
+
+    module  in eval mode
+    model   whose tensors
+    rows    (2, width) an example; two rows, so that no axis of one is taken for a constant
+    file    model.onnx
+    """
+    written = io.BytesIO()
+    outputs = [tensor.name for tensor in OUTPUTS[model]]
+    with warnings.catch_warnings():
+        # torch.export-based export needs onnxscript and names tensors itself; the tracer is deprecated, and keeps ours.
+        warnings.filterwarnings("ignore", category=DeprecationWarning, module=r"torch\.onnx|training")
+        torch.onnx.export(
+            module,
+            (torch.from_numpy(rows),),
+            written,
+            input_names=[INPUTS[model].name],
+            output_names=outputs,
+            dynamic_axes={name: {0: "batch"} for name in (INPUTS[model].name, *outputs)},
+            opset_version=OPSET,
+            dynamo=False,
+        )
+    graph = onnx.load_from_string(written.getvalue())
+    graph.graph.name = model
+    for output, tensor in zip(graph.graph.output, OUTPUTS[model], strict=True):
+        output.type.tensor_type.shape.dim[1].dim_value = tensor.width
+    onnx.checker.check_model(graph, full_check=True)
+    onnx.save(graph, file)

@@ -1,0 +1,161 @@
+"""Which items a shopper buys within a week: what was bought again before, what tends to follow, and a small sequence net.
+
+In: the last HISTORY items, as kernels.sequences keeps them. Out: the N_TOP_ITEMS best with calibrated probabilities.
+Called by training/baskets.py; export.py writes it as one graph.
+"""
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from kernels.features import HISTORY, N_TOP_ITEMS
+
+WIDTH, N_HEADS = 48, 4
+# Successors looked up for the latest items and kept for each: more of either cost latency and gained nothing (LOG.md).
+N_RECENT, N_SUCCESSORS = 8, 32
+DECAY = 0.7
+SILENT = -1e4
+
+
+class Recommendation(nn.Module):
+    """Scores of all items as a sum of a base rate, a one-block attention net, repeat purchases and the transition table.
+
+    n_items     item indexes, 0 included
+    has_net, has_repeats  False leaves a part out, for the rivals
+    """
+
+    successor: Tensor
+    worth: Tensor
+    blend: Tensor
+    calibration: Tensor
+
+    def __init__(self, n_items: int, *, has_net: bool = True, has_repeats: bool = True) -> None:
+        super().__init__()
+        self.has_net, self.has_repeats = has_net, has_repeats
+        self.item = nn.Embedding(n_items, WIDTH, padding_idx=0)
+        nn.init.normal_(self.item.weight, std=0.1)
+        self.place = nn.Parameter(torch.randn(HISTORY, WIDTH) * 0.02)
+        self.norm = nn.LayerNorm(WIDTH)
+        self.query = nn.Parameter(torch.randn(N_HEADS, WIDTH) * 0.1)
+        self.key = nn.Linear(WIDTH, WIDTH)
+        self.value = nn.Linear(WIDTH, WIDTH)
+        self.mix = nn.Sequential(nn.Linear(N_HEADS * WIDTH, 2 * WIDTH), nn.ReLU(), nn.Linear(2 * WIDTH, WIDTH))
+        self.base = nn.Parameter(torch.zeros(n_items))
+        self.repeat_place = nn.Parameter(torch.linspace(-0.5, 0.0, HISTORY))
+        self.repeat_item = nn.Parameter(torch.zeros(n_items))
+        self.repeat = nn.Parameter(torch.tensor([1.0, 1.5]))
+        self.follow = nn.Parameter(torch.tensor([0.1, 0.0]))
+        self.register_buffer("successor", torch.zeros(n_items, N_SUCCESSORS, dtype=torch.int32))
+        self.register_buffer("worth", torch.zeros(n_items, N_SUCCESSORS))
+        self.register_buffer("blend", torch.ones(3))
+        self.register_buffer("calibration", torch.tensor([1.0, 0.0, 0.0]))
+
+    @classmethod
+    def from_state(cls, state: Mapping[str, Tensor]) -> "Recommendation":
+        """The module whose weights were saved.
+
+        state  a state_dict
+        """
+        module = cls(state["base"].shape[0])
+        module.load_state_dict(dict(state))
+        return module
+
+    def shopper(self, item_history: Tensor) -> Tensor:
+        """One vector for each history.
+
+        item_history  (batch, HISTORY) int64  latest last, 0 pads
+        returns       (batch, WIDTH) float32
+        """
+        vectors = self.norm(self.item(item_history) + self.place)  # (batch, HISTORY, WIDTH)
+        attention = self.key(vectors) @ self.query.T / WIDTH**0.5  # (batch, HISTORY, N_HEADS)
+        share = attention.masked_fill((item_history == 0).unsqueeze(2), SILENT).softmax(dim=1)
+        read = share.transpose(1, 2) @ self.value(vectors)  # (batch, N_HEADS, WIDTH)
+        mixed: Tensor = self.mix(read.flatten(1))
+        return mixed
+
+    def repeats(self, item_history: Tensor) -> Tensor:
+        """How often each item stands in the history, each place with a learned worth.
+
+        item_history  (batch, HISTORY) int64
+        returns       (batch, n_items) float32
+        """
+        worth = torch.exp(self.repeat_place).expand(item_history.shape) * (item_history > 0)
+        none = torch.zeros(item_history.shape[0], self.base.shape[0])
+        return none.scatter_add(1, item_history, worth)
+
+    def follows(self, item_history: Tensor) -> Tensor:
+        """The transition table's score of each item after the latest ones.
+
+        item_history  (batch, HISTORY) int64
+        returns       (batch, n_items) float32
+        """
+        recent = item_history[:, -N_RECENT:]
+        worth = self.worth[recent] * DECAY ** torch.arange(N_RECENT - 1, -1, -1.0).view(1, N_RECENT, 1)
+        none = torch.zeros(item_history.shape[0], self.base.shape[0])
+        return none.scatter_add(1, self.successor[recent].flatten(1).long(), worth.flatten(1))
+
+    def extra(self, repeats: Tensor, follows: Tensor, repeat_item: Tensor) -> Tensor:
+        """What repeats and the table add to the scores of the items they are of.
+
+        repeats, follows  (batch, n) float32
+        repeat_item       (batch, n) or (n,) float32  how much more than others each item is bought again
+        returns           (batch, n) float32
+        """
+        again = torch.log1p(self.repeat[1].abs() * repeats)
+        after = torch.log1p(torch.exp(self.follow[1]) * follows)
+        return self.blend[1] * self.repeat[0] * again * (1.0 + repeat_item) + self.blend[2] * self.follow[0] * after
+
+    def forward(self, item_history: Tensor) -> Tensor:
+        """Scores of all items; softmax over them ranks the week's purchases.
+
+        item_history  (batch, HISTORY) int64
+        returns       (batch, n_items) float32
+        """
+        scores = self.base.expand(item_history.shape[0], -1)
+        if self.has_net:
+            scores = scores + self.blend[0] * self.shopper(item_history) @ self.item.weight.T
+        if self.has_repeats:
+            scores = scores + self.extra(self.repeats(item_history), self.follows(item_history), self.repeat_item)
+        return scores
+
+    def top(self, item_history: Tensor) -> tuple[Tensor, Tensor]:
+        """The best items and the probability that each is bought within a week; what is exported.
+
+        item_history  (batch, HISTORY) int32
+        returns       item_index (batch, N_TOP_ITEMS) int32, item_prob (batch, N_TOP_ITEMS) float32 descending
+        """
+        history = item_history.long()
+        scores = self(history)[:, 1:]
+        best, place = torch.topk(scores, N_TOP_ITEMS, dim=1)
+        length = torch.log1p((history > 0).sum(dim=1, keepdim=True).float())
+        # A silent index only pads a vocabulary of fewer than N_TOP_ITEMS items: it names no item.
+        is_item = best > SILENT / 2.0
+        probs = torch.sigmoid(self.calibration[0] * best + self.calibration[1] * length + self.calibration[2]) * is_item
+        return ((place + 1) * is_item).to(torch.int32), probs
+
+
+class Served(nn.Module):
+    """`Recommendation.top` as a forward, for the exporter."""
+
+    def __init__(self, recommendation: Recommendation) -> None:
+        super().__init__()
+        self.recommendation = recommendation
+
+    def forward(self, item_history: Tensor) -> tuple[Tensor, Tensor]:
+        """See Recommendation.top."""
+        return self.recommendation.top(item_history)
+
+
+def basket_loss(scores: Tensor, is_bought: Tensor, log_counts: Tensor) -> Tensor:
+    """Softmax cross-entropy of a week's basket among candidates, each basket worth the root of its size.
+
+    scores      (batch, n_candidates) float32
+    is_bought   (batch, n_candidates) bool
+    log_counts  (batch, n_candidates) float32  log of how often a candidate was expected in the sample; SILENT drops it
+    returns     scalar                 source: sampled softmax with the logQ correction, algorithms table 1a
+    """
+    adjusted = scores - log_counts
+    losses = (torch.logsumexp(adjusted, dim=1, keepdim=True) - scores) * is_bought
+    n_bought = is_bought.sum(dim=1).clamp(min=1)
+    return (losses.sum(dim=1) / n_bought.sqrt()).sum() / n_bought.sqrt().sum()
