@@ -62,11 +62,12 @@ def main() -> None:
     from kernels.checks import InvalidInput
     from server.gateway.client import Refused
     from server.problems import Problem
+    from training.parity import Disagreement
     from training.sources.tables import InvalidTable
 
     try:
         app()
-    except (Problem, InvalidInput, InvalidTable, Refused) as problem:
+    except (Problem, InvalidInput, InvalidTable, Disagreement, Refused) as problem:
         sys.exit(f"stratagem: {problem}")
 
 
@@ -100,9 +101,10 @@ def train(
     again: Annotated[bool, typer.Option("--again", help="Train even if nothing has changed.")] = False,
 ) -> None:
     """Train response, uplift and recommendation, each beside its simple rival; a killed run continues."""
-    from training.fit import train as fit
-    from training.tables import model_tables
+    import orjson
 
+    from evaluation.page import losses, model_tables
+    from training.fit import train as fit
     from training.freshness import digest_of, is_fresh, sources_of
 
     with _step("train") as step:
@@ -114,8 +116,11 @@ def train(
             stamp.unlink(missing_ok=True)
             fit(shop, into, progress=step.say, quick=quick)
             stamp.write_text(digest)
-    for title, columns, rows in model_tables(into):
-        _print_table(title, columns, rows)
+    evaluation = orjson.loads((into / "evaluation.json").read_bytes())
+    for title, table in model_tables(evaluation):
+        _print_table(title, table.titles, table.rows)
+    for sentence in losses(evaluation):
+        console.print(f"[yellow]{sentence}[/]")
 
 
 @app.command()
@@ -169,7 +174,7 @@ def _export(shop: Path, models: Path, settings: "Settings", step: Step) -> None:
 
 
 @app.command()
-def plan(budget: Budget = 500.0, shop: ShopFolder = SHOP, now: Now = False) -> None:
+def plan(budget: Budget = 60.0, shop: ShopFolder = SHOP, now: Now = False) -> None:
     """Plan one budget over every shopper and every channel, and write it where the gateway finds it."""
     from server.settings import load_settings
     from server.triton.process import serving
@@ -195,11 +200,11 @@ def _say_plan(made: "Planned") -> None:
         return money(round(micros), made.currency_code)
 
     plan = made.plan
+    reached = f"{n_treated(plan):,} of {len(made.shopper_ids):,} shoppers"
     console.print(
-        f"Plan {made.plan_id} reaches {n_treated(plan):,} of {len(made.shopper_ids):,} shoppers: "
-        f"{amount(plan.spend_micros)} of {amount(plan.budget_micros)} for {amount(plan.value_micros)} of expected extra "
-        f"margin. No plan can bring more than {amount(plan.dual_bound_micros)}; the next unit of budget would bring "
-        f"λ = {plan.shadow_price:.3g}."
+        f"Plan {made.plan_id} reaches {reached}: {amount(plan.spend_micros)} of {amount(plan.budget_micros)} for "
+        f"{amount(plan.value_micros)} of expected extra margin. No plan can bring more than "
+        f"{amount(plan.dual_bound_micros)}; the next unit of budget would bring λ = {plan.shadow_price:.3g}."
     )
     rows = [
         (total.channel, f"{total.n_shoppers:,}", amount(total.cost_micros), amount(total.value_micros))
@@ -273,7 +278,7 @@ def doctor() -> None:
 
 
 @app.command()
-def demo(budget: Budget = 500.0) -> None:
+def demo(budget: Budget = 60.0) -> None:
     """Turn a real shop's year into a budgeted, served strategy with reasons, and a report to look at."""
     from statistics import median
 
@@ -307,22 +312,16 @@ def demo(budget: Budget = 500.0) -> None:
 
 
 def _write_report(settings: "Settings", decisions: "list[strategy_pb2.Decision]", latency_ms: list[float]) -> Path:
-    from evaluation.page import page_of
+    import orjson
 
+    from evaluation.page import page_of
     from evaluation.report import html
 
-    with _step("report") as step:
-        file = DEMO / "report.html"
-        strategies = [_strategy(decision) for decision in decisions]
-        page = page_of(
-            settings.plan / "plan.json",
-            MODELS / "evaluation.json",
-            settings.repository / "manifest.json",
-            strategies,
-            latency_ms,
-        )
-        file.write_text(html(page))
-        step.say(f"{file}: {file.stat().st_size / 1e6:.1f} MB, everything inside")
+    file = DEMO / "report.html"
+    plan, evaluation = (
+        orjson.loads(file.read_bytes()) for file in (settings.plan / "plan.json", MODELS / "evaluation.json")
+    )
+    file.write_text(html(page_of(plan, evaluation, [_strategy(decision) for decision in decisions], latency_ms)))
     return file
 
 

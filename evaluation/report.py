@@ -50,7 +50,7 @@ class Page:
     channels: tuple[Sequence[str], Sequence[int], Sequence[int]]
     channel_notes: Sequence[str]
     strategies: Sequence[Strategy]
-    models: Sequence[Table]
+    models: Sequence[tuple[str, Table]]
     deciles: Mapping[str, Sequence[figures.Decile]]
     overlap: Mapping[str, tuple[figures.Histogram, figures.Histogram]]
     reliability: Mapping[str, figures.Reliability]

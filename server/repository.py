@@ -12,7 +12,7 @@ from typing import TypeVar
 import numpy as np
 import orjson
 import polars as pl
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from server.problems import WrongRepository
 from server.strategy.catalogue import Catalogue, ChannelName, Items, Lift, Offer
@@ -62,6 +62,9 @@ class _Offer(_Strict):
     discount_micros: int | None
     starts_s: int
     ends_s: int
+    group_share: float = Field(gt=0, le=1)
+    usual_prob: float = Field(ge=0, le=1)
+    arm_redemptions: float = Field(ge=0)
 
 
 class _Lift(_Strict):
@@ -162,6 +165,9 @@ def _catalogue(file: Path, items: Items) -> Catalogue:
             discount_micros=offer.discount_micros,
             starts_s=offer.starts_s,
             ends_s=offer.ends_s,
+            group_share=offer.group_share,
+            usual_prob=offer.usual_prob,
+            arm_redemptions=offer.arm_redemptions,
         )
         for offer in read.offers
     ]

@@ -232,6 +232,9 @@ def _catalogue(rng: np.random.Generator) -> dict[str, object]:
                 "discount_micros": 500_000 + 100_000 * place,
                 "starts_s": AS_OF_S - 7 * DAY_S,
                 "ends_s": AS_OF_S + 28 * DAY_S,
+                "group_share": 0.5,
+                "usual_prob": 0.0,
+                "arm_redemptions": 0.2,
             }
         )
     spend = [int(rng.integers(2, 12)) * 1_000_000 if name else 0 for name in names]

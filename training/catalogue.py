@@ -8,12 +8,12 @@ from dataclasses import asdict
 import numpy as np
 import orjson
 import polars as pl
+from numpy.typing import NDArray
 
 from kernels.features import N_CATEGORIES
-from training.dataset import WEEK_S, Dataset
+from training.dataset import TRAIN, WEEK_S, Dataset, first_event_s, weekly_grid
+from training.labels import bought_categories
 from training.lift import placement_lift
-from training.sources.tables import Shop
-from training.vocabulary import Vocabulary
 
 
 def catalogue_json(dataset: Dataset) -> bytes:
@@ -31,7 +31,7 @@ def catalogue_json(dataset: Dataset) -> bytes:
             "categories": vocabulary.categories,
             "offer_groups": vocabulary.offer_groups,
             "arms": vocabulary.arms,
-            "offers": _offers(shop, vocabulary),
+            "offers": _offers(dataset),
             "category_spend_micros": category_spend_micros(dataset),
             "placements": {channel: {**asdict(lift), "n": lift.n_sales} for channel, lift in lifts.items()},
         },
@@ -85,12 +85,73 @@ def category_spend_micros(dataset: Dataset) -> list[int]:
     return [int(micros) for micros in np.rint(means)]
 
 
-def _offers(shop: Shop, vocabulary: Vocabulary) -> list[dict[str, str | int | None]]:
+def _offers(dataset: Dataset) -> list[dict[str, str | int | float | None]]:
+    """Every offer, with what gives it its part of a group's redemptions and of a campaign's effect."""
+    shop, vocabulary = dataset.shop, dataset.vocabulary
+    groups, slots = vocabulary.group_slots(shop.offers["category"]), vocabulary.category_slots(shop.offers["category"])
+    usual = usual_category_prob(dataset)
+    wider = np.array(
+        [
+            vocabulary.offer_groups[group] != vocabulary.categories[slot]
+            for group, slot in zip(groups, slots, strict=True)
+        ]
+    )
     offers = shop.offers.with_columns(
-        pl.Series("offer_group", vocabulary.group_slots(shop.offers["category"])),
-        pl.Series("slot", vocabulary.category_slots(shop.offers["category"])),
-    ).sort("starts_s", "offer_id")
-    return offers.select(
-        "offer_id", "campaign_id", "arm", "offer_group", pl.col("slot").alias("category"), "kind",
-        "title", "discount_micros", "starts_s", "ends_s",
-    ).to_dicts()  # fmt: skip
+        pl.Series("offer_group", groups),
+        pl.Series("slot", slots),
+        # The last slot is many categories at once: buying in it says nothing about one of them.
+        pl.Series("usual_prob", np.where(wider & (slots < N_CATEGORIES - 1), usual[slots], 0.0)),
+    )
+    offers = offers.join(_group_shares(offers), on="offer_group", how="left").join(
+        _arm_redemptions(dataset), on="arm", how="left"
+    )
+    return (
+        offers.sort("starts_s", "offer_id")
+        .select(
+            "offer_id", "campaign_id", "arm", "offer_group", pl.col("slot").alias("category"), "kind", "title",
+            "discount_micros", "starts_s", "ends_s", "usual_prob",
+            pl.col("group_share").fill_null(1.0), pl.col("arm_redemptions").fill_null(0.0),
+        )
+        .to_dicts()
+    )  # fmt: skip
+
+
+def usual_category_prob(dataset: Dataset) -> NDArray[np.float64]:
+    """Return the share of shopper-weeks of the training window with a purchase in each category.
+
+    returns  (N_CATEGORIES,) float64
+    """
+    grid = weekly_grid(dataset.splits)
+    weeks = grid[dataset.splits.part(grid, WEEK_S) == TRAIN]
+    known = first_event_s(dataset.ledger)[:, None] < weeks[None, :]
+    bought = bought_categories(dataset, weeks)[known]
+    return bought.mean(axis=0, dtype=np.float64) if bought.size else np.zeros(N_CATEGORIES)
+
+
+def _group_shares(offers: pl.DataFrame) -> pl.DataFrame:
+    """One over the mean number of offers of a group in the campaigns with any: its redemptions are theirs together."""
+    sizes = offers.group_by("offer_group", "campaign_id").len("n_offers")
+    return sizes.group_by("offer_group").agg((1.0 / pl.col("n_offers").mean()).alias("group_share"))
+
+
+def _arm_redemptions(dataset: Dataset) -> pl.DataFrame:
+    """Redemptions per shopper who was sent a campaign of each arm, training window."""
+    shop, until_s = dataset.shop, dataset.splits.train_until_s
+    arms = shop.offers.select("campaign_id", "arm").unique()
+    sent = (
+        shop.exposures.filter(pl.col("time_s") < until_s)
+        .select("shopper_id", "campaign_id")
+        .unique()
+        .join(arms, on="campaign_id", how="inner")
+        .group_by("arm")
+        .len("n_sent")
+    )
+    redeemed = (
+        shop.outcomes.filter(pl.col("time_s") < until_s)
+        .join(shop.offers.select("offer_id", "arm"), on="offer_id", how="inner")
+        .unique(["shopper_id", "offer_id"])
+        .group_by("arm")
+        .len("n_redeemed")
+    )
+    both = sent.join(redeemed, on="arm", how="inner")
+    return both.select("arm", (pl.col("n_redeemed") / pl.col("n_sent")).alias("arm_redemptions"))

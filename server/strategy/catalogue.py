@@ -27,6 +27,9 @@ class Offer:
     arm              index of the campaign's type in Catalogue.arms
     offer_group      index of the output of `response` that predicts its redemption; -1: none does
     category         slot of the items it covers
+    group_share      part of the group's redemptions that falls to one offer, in (0, 1]
+    usual_prob       share of shopper-weeks with a purchase in `category`; 0: redemption does not follow the category
+    arm_redemptions  redemptions per shopper who was sent a campaign of the arm; 0: none was seen
     discount_micros  expected face value when redeemed; None: unknown, and then the offer is never made
     starts_s, ends_s seconds since 1970 UTC; live from the first to the last, both included
     """
@@ -40,6 +43,9 @@ class Offer:
     discount_micros: int | None
     starts_s: int
     ends_s: int
+    group_share: float
+    usual_prob: float
+    arm_redemptions: float
 
 
 @dataclass(frozen=True)
@@ -147,8 +153,8 @@ class OfferTable:
 
     group     (n_offers,) int64   output that predicts redemption; 0 where none does
     is_predicted  (n_offers,) bool  whether one does
-    campaign  (n_offers,) int64   index of the offer's campaign among the campaigns here, ascending
-    first     (n_campaigns,) int64  place of each campaign's first offer
+    group_share, usual_prob, arm_redemptions  (n_offers,) float64  as Offer has them
+    category  (n_offers,) int64   slot
     discount_micros  (n_offers,) int64  0 where it is unknown
     is_costed  (n_offers,) bool   whether the discount is known
     keys      (n_keys,) uint64    ascending: what an exposure may name, an offer or a whole campaign
@@ -159,8 +165,10 @@ class OfferTable:
     arm: Ints
     group: Ints
     is_predicted: Bools
-    campaign: Ints
-    first: Ints
+    group_share: Floats
+    usual_prob: Floats
+    arm_redemptions: Floats
+    category: Ints
     discount_micros: Ints
     is_costed: Bools
     starts_s: Ints
@@ -185,8 +193,10 @@ class OfferTable:
             arm=np.array([offer.arm for offer in offers], np.int64),
             group=np.maximum(group, 0),
             is_predicted=group >= 0,
-            campaign=campaign,
-            first=np.searchsorted(campaign, np.arange(len(campaigns))),
+            group_share=np.array([offer.group_share for offer in offers]),
+            usual_prob=np.array([offer.usual_prob for offer in offers]),
+            arm_redemptions=np.array([offer.arm_redemptions for offer in offers]),
+            category=np.array([offer.category for offer in offers], np.int64),
             discount_micros=np.array([offer.discount_micros or 0 for offer in offers], np.int64),
             is_costed=np.array([offer.discount_micros is not None for offer in offers], np.bool_),
             starts_s=np.array([offer.starts_s for offer in offers], np.int64),

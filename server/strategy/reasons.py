@@ -6,10 +6,12 @@ decision's own economics and predictions; nothing is looked up or estimated here
 
 from collections import Counter
 
+import numpy as np
+
 from server.strategy.actions import NOTHING, Action, Bar, Menu
 from server.strategy.catalogue import ChannelName, Lift
 from server.strategy.decision import SAFE_DEFAULT, Candidate, Reason, Terms
-from server.strategy.economics import N_PANEL_ITEMS, Predicted
+from server.strategy.economics import N_PANEL_ITEMS, Predicted, believed_uplift, offer_parts
 from server.strategy.policy import Choice
 
 SYMBOLS = {"USD": "$", "EUR": "€", "GBP": "£", "CNY": "¥"}
@@ -101,14 +103,13 @@ def offer_evidence(menu: Menu, action: int, row: int, predicted: Predicted, term
     offer, code = menu.table.offers[action - 1], terms.currency_code
     uplift_micros = round(float(predicted.spend_uplift[row, offer.arm]) * 1e6)
     spread_micros = round(float(predicted.spend_uplift_se[row, offer.arm]) * 1e6)
+    believed_micros = round(float(believed_uplift(np.array(float(uplift_micros)), np.array(float(spread_micros)))))
     prob = float(menu.redeem_prob[row, action - 1])
-    siblings = menu.table.campaign == menu.table.campaign[action - 1]
-    total = float(menu.redeem_prob[row, siblings].sum())
-    part = percent(prob / total if total else 0.0)
+    part = float(offer_parts(menu.table, menu.redeem_prob[row : row + 1])[0, action - 1])
     words = (
         f"A campaign of type {menu.catalogue.arms[offer.arm]} is predicted to add {money(uplift_micros, code)} "
-        f"(± {money(spread_micros, code)}) of spend in 28 days; this offer carries {part} "
-        f"of it, redeemed with probability {percent(prob)}."
+        f"(± {money(spread_micros, code)}) of spend in 28 days, {money(believed_micros, code)} allowing for that noise; "
+        f"this offer, redeemed with probability {percent(prob)}, carries {percent(part)} of it."
     )
     return Reason("uplift", words)
 

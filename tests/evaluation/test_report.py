@@ -30,7 +30,7 @@ def page() -> report.Page:
         channels=(["ads", "promotions"], [100_000_000, 200_000_000], [300_000_000, 219_000_000]),
         channel_notes=["Social: no evidence, no money."],
         strategies=[report.Strategy("17", "Send a coupon", [("worth", "$0.42")], ["It pays."])],
-        models=[report.Table(["model", "AP"], [["ours", "*0.31"], ["rival", "0.29"]])],
+        models=[("response", report.Table(["model", "AP"], [["ours", "*0.31"], ["rival", "0.29"]]))],
         deciles={"A": deciles, "B": deciles},
         overlap={"A": (histogram, histogram)},
         reliability={"categories": figures.Reliability([0.01, 0.1, 0.5], [0.012, 0.0, 0.52], [900, 90, 9])},

@@ -50,6 +50,9 @@ def offers(draw: st.DrawFn) -> list[Offer]:
             discount_micros=draw(st.none() | st.integers(0, 5_000_000)),
             starts_s=NOW_S + draw(st.integers(-3, 1)),
             ends_s=NOW_S + draw(st.integers(-1, 3)),
+            group_share=draw(st.floats(0.01, 1.0)),
+            usual_prob=draw(st.just(0.0) | st.floats(0.01, 1.0)),
+            arm_redemptions=draw(st.just(0.0) | st.floats(0.01, 2.0)),
         )
         for place in range(draw(st.integers(0, 8)))
     ]

@@ -4,10 +4,11 @@ import itertools
 import math
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from server.strategy import policy
+from server.strategy import economics, policy
 from server.strategy.actions import Bar, Menu, menu_of
 from server.strategy.catalogue import campaign_key, offer_key
 from server.strategy.plan import plan_of
@@ -41,19 +42,18 @@ def test_menu_equals_its_twin(market: Market) -> None:
 
 
 @given(market=markets())
-def test_offers_of_one_campaign_share_its_effect_and_no_more(market: Market) -> None:
+def test_no_offer_carries_more_than_its_campaigns_whole_effect(market: Market) -> None:
     menu = menu_for(market)
-    for row, campaign in itertools.product(range(market.asking.at_s.size), set(menu.table.campaign.tolist())):
-        members = np.flatnonzero(menu.table.campaign == campaign)
-        arms = {int(menu.table.arm[member]) for member in members}
-        if len(arms) > 1 or market.economics.risk_loss_micros:
-            continue
-        whole = 0.25e6 * float(market.forecast.spend_uplift[row, arms.pop()])
-        parts = int(menu.value_micros[row, 1 + members].sum())
-        if menu.redeem_prob[row, members].sum() > 0:
-            assert abs(parts - whole) <= members.size  # each part is rounded to a whole micro
-        else:
-            assert parts == 0
+    for row, place in itertools.product(range(market.asking.at_s.size), range(len(menu.table.offers))):
+        whole = 0.25e6 * abs(float(market.forecast.spend_uplift[row, menu.table.arm[place]]))
+        loss = market.economics.risk_loss_micros * float(menu.redeem_prob[row, place])
+        assert abs(int(menu.value_micros[row, 1 + place]) + loss) <= whole + ROUNDING_MICROS
+
+
+@pytest.mark.parametrize(("spread", "kept"), [(0.0, 1.0), (0.5, 0.8), (1.0, 0.5), (3.0, 0.1)])
+def test_an_effect_within_its_noise_counts_for_less(spread: float, kept: float) -> None:
+    believed = economics.believed_uplift(np.array([-4.0, 4.0]), np.array([4.0, 4.0]) * spread)
+    assert np.allclose(believed, [-4.0 * kept, 4.0 * kept], rtol=1e-12)  # a handful of float64 operations
 
 
 @given(market=markets())

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 
-from server.strategy.catalogue import Lift
+from server.strategy.catalogue import Lift, Offer
 from tests.server.markets import Market
 
 
@@ -39,20 +39,29 @@ def offer_terms(market: Market, row: int, at_s: int) -> list[tuple[float, float 
     """Value, cost (None: unknown) and whether it is live, for each offer of the batch's table."""
     offers = market.catalogue.offers_between(int(market.asking.at_s.min()), int(market.asking.at_s.max())).offers
     live = [offer.starts_s <= at_s <= offer.ends_s for offer in offers]
-    probs = [
-        float(market.forecast.redeem_prob[row, offer.offer_group]) if offer.offer_group >= 0 and is_live else 0.0
-        for offer, is_live in zip(offers, live, strict=True)
-    ]
     terms = []
-    for offer, prob, is_live in zip(offers, probs, live, strict=True):
-        total = math.fsum(p for other, p in zip(offers, probs, strict=True) if other.campaign_id == offer.campaign_id)
-        part = prob / total if total > 0 else 0.0
-        uplift = float(market.forecast.spend_uplift[row, offer.arm])
-        value = market.economics.margin_share * uplift * 1e6 * part - market.economics.risk_loss_micros * prob
+    for offer, is_live in zip(offers, live, strict=True):
+        prob = redemption(market, row, offer) if is_live else 0.0
+        part = min(1.0, prob / offer.arm_redemptions) if offer.arm_redemptions > 0 else 0.0
+        uplift, spread = (
+            float(column[row, offer.arm]) for column in (market.forecast.spend_uplift, market.forecast.spend_uplift_se)
+        )
+        believed = uplift**3 / (uplift**2 + spread**2)
+        value = market.economics.margin_share * believed * 1e6 * part - market.economics.risk_loss_micros * prob
         contact = market.economics.contact_cost_micros["promotions"]
         cost = None if offer.discount_micros is None else contact + prob * offer.discount_micros
         terms.append((value, cost, is_live))
     return terms
+
+
+def redemption(market: Market, row: int, offer: Offer) -> float:
+    """Probability that a live offer is redeemed."""
+    if offer.offer_group < 0:
+        return 0.0
+    prob = float(market.forecast.redeem_prob[row, offer.offer_group]) * offer.group_share
+    if offer.usual_prob > 0:
+        prob *= float(market.forecast.category_prob[row, offer.category]) / offer.usual_prob
+    return min(1.0, prob)
 
 
 def ad_values(market: Market, row: int) -> list[float]:
