@@ -23,6 +23,7 @@ ITEM_COLUMNS = {
     "item_index": pl.Int32,
     "category": pl.Int16,
     "price_micros": pl.Int64,
+    "is_showable": pl.Boolean,
 }
 
 
@@ -82,6 +83,7 @@ class _Catalogue(_Strict):
     arms: list[str]
     offers: list[_Offer]
     category_spend_micros: list[int]
+    ad_slots: list[int]
     placements: dict[ChannelName, _Lift]
 
 
@@ -143,6 +145,7 @@ def _items(file: Path) -> Items:
         item_index=table["item_index"].fill_null(0).to_numpy(),
         category=table["category"].fill_null(-1).to_numpy(),
         price_micros=table["price_micros"].fill_null(-1).to_numpy(),
+        is_showable=table["is_showable"].fill_null(False).to_numpy(),
     )
 
 
@@ -180,5 +183,6 @@ def _catalogue(file: Path, items: Items) -> Catalogue:
         offers=tuple(offers),
         category_spend_micros=np.array(read.category_spend_micros, np.int64),
         placements={channel: Lift(lift.lift, lift.lower, lift.upper) for channel, lift in read.placements.items()},
+        ad_slots=np.array(read.ad_slots, np.int64),
         items=items,
     )

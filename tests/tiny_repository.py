@@ -209,6 +209,7 @@ def _items(rng: np.random.Generator) -> pl.DataFrame:
             "title": [f"{CATEGORIES[place]} {row + 1}" for row, place in enumerate(slot)],
             "category": slot,
             "price_micros": rng.integers(50, 1500, index.size) * 10_000,
+            "is_showable": np.arange(index.size) % 5 != 0,
         }
     )
 
@@ -247,6 +248,7 @@ def _catalogue(rng: np.random.Generator) -> dict[str, object]:
         "arms": list(ARMS),
         "offers": offers,
         "category_spend_micros": spend,
+        "ad_slots": list(range(len(CATEGORIES))),
         "placements": {
             "ads": {"lift": 1.6, "lower": 1.4, "upper": 1.8, "n": 1000},
             "content": {"lift": 1.3, "lower": 1.1, "upper": 1.5, "n": 1000},

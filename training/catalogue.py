@@ -15,6 +15,10 @@ from training.dataset import TRAIN, WEEK_S, Dataset, first_event_s, weekly_grid
 from training.labels import bought_categories
 from training.lift import placement_lift
 
+PLACED_SHARE = 0.2
+# Whole words, as shops name their categories.
+AGE_RESTRICTED = r"(?i)\b(cigarettes?|cigars?|tobacco|vapes?|beers?|ales?|wines?|liquors?|spirits?|alcohol|lottery)\b"
+
 
 def catalogue_json(dataset: Dataset) -> bytes:
     """Return catalogue.json; equal for equal shops.
@@ -33,6 +37,7 @@ def catalogue_json(dataset: Dataset) -> bytes:
             "arms": vocabulary.arms,
             "offers": _offers(dataset),
             "category_spend_micros": category_spend_micros(dataset),
+            "ad_slots": ad_slots(dataset),
             "placements": {channel: {**asdict(lift), "n": lift.n_sales} for channel, lift in lifts.items()},
         },
         option=orjson.OPT_INDENT_2,
@@ -42,9 +47,10 @@ def catalogue_json(dataset: Dataset) -> bytes:
 def items_table(dataset: Dataset) -> pl.DataFrame:
     """Return every item of the shop with its index in the vocabulary, 0 for one outside of it.
 
-    returns  item_index Int32, item_id, title, category (slot, Int16), price_micros Int64; vocabulary first
+    returns  item_index Int32, item_id, title, category (slot, Int16), price_micros Int64, is_showable; vocabulary first
     """
     items = dataset.shop.items
+    is_showable = pl.col("category").is_in(placed_categories(dataset, "content"))
     slots = dataset.vocabulary.category_slots(items["category"])
     return (
         items.with_columns(pl.Series("slot", slots, dtype=pl.Int16))
@@ -55,9 +61,36 @@ def items_table(dataset: Dataset) -> pl.DataFrame:
             "title",
             pl.col("slot").alias("category"),
             "price_micros",
+            is_showable.fill_null(False).alias("is_showable"),
         )
         .sort(pl.col("item_index") == 0, "item_index", "item_id")
     )
+
+
+def ad_slots(dataset: Dataset) -> list[int]:
+    """Return the category slots that an ad can be for."""
+    categories = dataset.vocabulary.categories
+    return sorted(categories.index(name) for name in placed_categories(dataset, "ads") if name in categories)
+
+
+def placed_categories(dataset: Dataset, channel: str) -> list[str]:
+    """Return the categories for which a channel's lift holds and which may be promoted to anybody.
+
+    A lift measured on groceries in a mailer says nothing about fuel: a category counts once PLACED_SHARE of its lines
+    before the end of training were of items that the channel placed. Age-restricted goods never count.
+    channel  ads or content
+    """
+    shop, until_s = dataset.shop, dataset.splits.train_until_s
+    placed = shop.placements.filter((pl.col("channel") == channel) & (pl.col("week_starts_s") < until_s))
+    lines = (
+        shop.events.filter((pl.col("kind") == "order") & (pl.col("time_s") < until_s))
+        .select("item_id", pl.col("item_id").is_in(placed["item_id"].unique().implode()).alias("is_placed"))
+        .join(shop.items.select("item_id", "category"), on="item_id", how="inner")
+        .group_by("category")
+        .agg(pl.col("is_placed").mean())
+        .filter((pl.col("is_placed") >= PLACED_SHARE) & ~pl.col("category").str.contains(AGE_RESTRICTED))
+    )
+    return lines["category"].drop_nulls().sort().to_list()
 
 
 def category_spend_micros(dataset: Dataset) -> list[int]:

@@ -71,6 +71,7 @@ class Menu:
     redeem_prob   (batch, n_offers) float64 P(redeemed | sent)
     ad_category   (batch,) int64            slot that the ad is for
     panel         (batch, N_PANEL_ITEMS) int64  item rows, -1 for none
+    panel_prob    (batch, N_PANEL_ITEMS) float64  P(bought within 7 days) of each
     """
 
     catalogue: Catalogue
@@ -81,6 +82,7 @@ class Menu:
     redeem_prob: Floats
     ad_category: Ints
     panel: Ints
+    panel_prob: Floats
 
     @cached_property
     def eligible(self) -> Bools:
@@ -141,8 +143,10 @@ def menu_of(
     contact = shop_economics.contact_cost_micros
     cost[:, ad], cost[:, content], cost[:, social] = contact["ads"], contact["content"], contact["social"]
     ad_category, value[:, ad] = _best_ads(predicted, catalogue, shop_economics)
-    panel = catalogue.items.rows_of(predicted.item_index[:, :N_PANEL_ITEMS])
-    item_prob = predicted.item_prob[:, :N_PANEL_ITEMS].astype(np.float64)
+    places = catalogue.items.showable_places(predicted.item_index, N_PANEL_ITEMS)
+    item_prob = np.take_along_axis(predicted.item_prob, places, axis=1).astype(np.float64)
+    panel = catalogue.items.rows_of(np.take_along_axis(predicted.item_index, places, axis=1))
+    np.copyto(panel, -1, where=~np.append(catalogue.items.is_showable, False)[panel])
     prices, lift = catalogue.items.prices_of(panel), catalogue.placements.get("content")
     value[:, content] = np.rint(economics.panel_values(item_prob, prices, lift, shop_economics))
     # Social stays at value 0: no source holds evidence of what a post adds, so only exploration can choose it.
@@ -150,7 +154,7 @@ def menu_of(
     if not catalogue.advertisable.size:
         barred[:, ad] = Bar.EMPTY
     np.copyto(barred[:, content], Bar.EMPTY, where=(panel < 0).all(axis=1))
-    return Menu(catalogue, table, value, cost, barred, redeem_prob, ad_category, panel)
+    return Menu(catalogue, table, value, cost, barred, redeem_prob, ad_category, panel, item_prob)
 
 
 def _best_ads(predicted: Predicted, catalogue: Catalogue, shop_economics: Economics) -> tuple[Ints, Floats]:

@@ -64,6 +64,7 @@ class Items:
     item_index    (n_items,) int32   place in the models' vocabulary, 1 and up; 0: outside of it
     category      (n_items,) int16   slot of its category
     price_micros  (n_items,) int64   typical unit price; -1: unknown
+    is_showable   (n_items,) bool    its kind was placed before, so the lift holds for it, and may be shown to anybody
     """
 
     item_id: list[str]
@@ -71,6 +72,7 @@ class Items:
     item_index: NDArray[np.int32]
     category: NDArray[np.int16]
     price_micros: Ints
+    is_showable: Bools
 
     @cached_property
     def row_of_id(self) -> dict[str, int]:
@@ -94,6 +96,15 @@ class Items:
         """Row of each vocabulary index of a prediction; -1 where it names no item."""
         return np.take(self._row_of_index, item_index, mode="clip")
 
+    def showable_places(self, item_index: NDArray[np.int32], n_places: int) -> Ints:
+        """Places of the first showable items of each list; places that name nothing showable come last.
+
+        item_index  (batch, n_listed) int32  vocabulary indexes, best first
+        returns     (batch, n_places) int64  places in the list
+        """
+        hidden = ~np.append(self.is_showable, False)[self.rows_of(item_index)]
+        return np.argsort(hidden, axis=1, kind="stable")[:, :n_places]
+
     def prices_of(self, rows: Ints) -> Ints:
         """Price of each row; 0 where the row is -1 or its price is unknown."""
         return self._price_or_nothing[rows]
@@ -107,6 +118,7 @@ class Catalogue:
     categories             name of every category slot; the last slot is every other category
     category_spend_micros  (n_categories,) int64  mean paid in the category by a shopper in a week with a purchase
     placements             evidence by channel; a channel without evidence is absent
+    ad_slots               slots that an ad can be for: advertised before, so that the lift holds, and to anybody
     """
 
     shop: str
@@ -117,6 +129,7 @@ class Catalogue:
     offers: tuple[Offer, ...]
     category_spend_micros: Ints
     placements: dict[ChannelName, Lift]
+    ad_slots: Ints
     items: Items
 
     def category_name(self, slot: int) -> str:
@@ -125,8 +138,9 @@ class Catalogue:
 
     @cached_property
     def advertisable(self) -> Ints:
-        """Slots that an ad can be for: the last is every other category, one without spend is unused."""
-        return np.flatnonzero(self.category_spend_micros[:-1] > 0)
+        """Slots that an ad can be for and that anybody spends in; the last is every other category, so never."""
+        is_spent_in = self.category_spend_micros[self.ad_slots] > 0
+        return self.ad_slots[is_spent_in & (self.ad_slots < len(self.categories) - 1)]
 
     def offers_between(self, first_s: int, last_s: int) -> "OfferTable":
         """The offers live at any moment from first_s to last_s; the same object while the same offers are."""

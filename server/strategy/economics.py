@@ -70,9 +70,9 @@ def redemption_probs(predicted: Predicted, table: OfferTable, is_live: Bools) ->
     # A row must not depend on its company: offers that only other rows of the batch can get take no part here.
     of_group = np.multiply(predicted.redeem_prob[:, table.group], is_live & table.is_predicted, dtype=np.float64)
     follows = table.usual_prob > 0
-    likelier = np.divide(predicted.category_prob[:, table.category], np.where(follows, table.usual_prob, 1.0))
-    probs: Floats = of_group * table.group_share * np.where(follows, likelier, 1.0)
-    return np.minimum(probs, 1.0)
+    likelier = predicted.category_prob[:, table.category] / np.where(follows, table.usual_prob, 1.0)
+    share = np.minimum(table.group_share * np.where(follows, likelier, 1.0), 1.0)
+    return of_group * share
 
 
 def believed_uplift(uplift: Floats, uplift_se: Floats) -> Floats:

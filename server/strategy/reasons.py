@@ -11,7 +11,7 @@ import numpy as np
 from server.strategy.actions import NOTHING, Action, Bar, Menu
 from server.strategy.catalogue import ChannelName, Lift
 from server.strategy.decision import SAFE_DEFAULT, Candidate, Reason, Terms
-from server.strategy.economics import N_PANEL_ITEMS, Predicted, believed_uplift, offer_parts
+from server.strategy.economics import Predicted, believed_uplift, offer_parts
 from server.strategy.policy import Choice
 
 SYMBOLS = {"USD": "$", "EUR": "€", "GBP": "£", "CNY": "¥"}
@@ -90,7 +90,7 @@ def evidence(menu: Menu, action: int, row: int, predicted: Predicted, terms: Ter
         return [Reason("affinity", words + lifted(menu, "ads", "an ad"))]
     if kind == "recommendations":
         shown = menu.action(row, action)
-        probs = [percent(float(prob)) for prob in predicted.item_prob[row, :N_PANEL_ITEMS][: len(shown.item_ids)]]
+        probs = [percent(float(prob)) for prob in menu.panel_prob[row][: len(shown.item_ids)]]
         words = f"Will buy within 7 days, with probability: {listed(menu.titles(row), probs)}; "
         return [Reason("next_items", words + lifted(menu, "content", "a place on the panel"))]
     if kind == "social":
@@ -108,7 +108,7 @@ def offer_evidence(menu: Menu, action: int, row: int, predicted: Predicted, term
     part = float(offer_parts(menu.table, menu.redeem_prob[row : row + 1])[0, action - 1])
     words = (
         f"A campaign of type {menu.catalogue.arms[offer.arm]} is predicted to add {money(uplift_micros, code)} "
-        f"(± {money(spread_micros, code)}) of spend in 28 days, {money(believed_micros, code)} allowing for that noise; "
+        f"(± {money(spread_micros, code)}) of spend in 28 days, {money(believed_micros, code)} allowing for noise; "
         f"this offer, redeemed with probability {percent(prob)}, carries {percent(part)} of it."
     )
     return Reason("uplift", words)

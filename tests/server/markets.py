@@ -70,6 +70,7 @@ def markets(draw: st.DrawFn) -> Market:
         item_index=np.array([0, *range(1, n_items)], np.int32),
         category=rng.integers(0, N_CATEGORIES, n_items).astype(np.int16),
         price_micros=np.where(rng.random(n_items) < 0.2, -1, rng.integers(0, 9_000_000, n_items)),
+        is_showable=rng.random(n_items) < 0.7,
     )
     lifts = {
         channel: Lift(lift, lift - 0.1, lift + 0.1)
@@ -77,8 +78,18 @@ def markets(draw: st.DrawFn) -> Market:
         if (lift := draw(st.none() | st.floats(0.5, 9.0))) is not None
     }
     spend = np.where(rng.random(N_CATEGORIES) < 0.3, 0, rng.integers(1, 40_000_000, N_CATEGORIES))
+    ad_slots = np.flatnonzero(rng.random(N_CATEGORIES) < 0.7)
     catalogue = Catalogue(
-        "made-up", "USD", NOW_S, ("a", "b", "c", "d", "other"), ("A", "B", "C"), tuple(table), spend, lifts, items
+        "made-up",
+        "USD",
+        NOW_S,
+        ("a", "b", "c", "d", "other"),
+        ("A", "B", "C"),
+        tuple(table),
+        spend,
+        lifts,
+        ad_slots,
+        items,
     )
     sent = rng.random((batch, len(catalogue.offers_between(NOW_S, NOW_S + 1).offers))) < 0.3
     asking = Asking(

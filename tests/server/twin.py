@@ -28,9 +28,8 @@ def menu_row(market: Market, row: int) -> list[tuple[float, int, bool]]:
     ads = ad_values(market, row)
     actions.append((max(ads) if ads else 0.0, shop.contact_cost_micros["ads"], bool(ads) and open_(30_000)))
     panel = panel_rows(market, row)
-    shown = [place for place in panel if place is not None]
     content = shop.contact_cost_micros["content"]
-    actions.append((panel_value(market, row, panel), content, bool(shown) and open_(content)))
+    actions.append((panel_value(market, panel), content, bool(panel) and open_(content)))
     actions.append((0.0, shop.contact_cost_micros["social"], open_(10_000)))
     return actions
 
@@ -58,10 +57,10 @@ def redemption(market: Market, row: int, offer: Offer) -> float:
     """Probability that a live offer is redeemed."""
     if offer.offer_group < 0:
         return 0.0
-    prob = float(market.forecast.redeem_prob[row, offer.offer_group]) * offer.group_share
+    share = offer.group_share
     if offer.usual_prob > 0:
-        prob *= float(market.forecast.category_prob[row, offer.category]) / offer.usual_prob
-    return min(1.0, prob)
+        share *= float(market.forecast.category_prob[row, offer.category]) / offer.usual_prob
+    return float(market.forecast.redeem_prob[row, offer.offer_group]) * min(1.0, share)
 
 
 def ad_values(market: Market, row: int) -> list[float]:
@@ -69,24 +68,26 @@ def ad_values(market: Market, row: int) -> list[float]:
     spend, lift = market.catalogue.category_spend_micros, market.catalogue.placements.get("ads")
     return [
         market.economics.margin_share * added(float(market.forecast.category_prob[row, slot]), lift) * int(spend[slot])
-        for slot in range(len(spend) - 1)
-        if spend[slot] > 0
+        for slot in market.catalogue.ad_slots.tolist()
+        if slot < len(spend) - 1 and spend[slot] > 0
     ]
 
 
-def panel_rows(market: Market, row: int) -> list[int | None]:
-    """Item rows of the panel; None where the index is padding or names no item."""
-    of_index = {int(index): place for place, index in enumerate(market.catalogue.items.item_index) if index > 0}
-    return [of_index.get(int(index)) for index in market.forecast.item_index[row, :3]]
+def panel_rows(market: Market, row: int) -> list[tuple[int, float]]:
+    """Rows and probabilities of the first three items that may be shown."""
+    items, forecast = market.catalogue.items, market.forecast
+    of_index = {
+        int(index): place for place, index in enumerate(items.item_index) if index > 0 and items.is_showable[place]
+    }
+    listed = zip(forecast.item_index[row].tolist(), forecast.item_prob[row].tolist(), strict=True)
+    return [(of_index[index], prob) for index, prob in listed if index in of_index][:3]
 
 
-def panel_value(market: Market, row: int, panel: Sequence[int | None]) -> float:
+def panel_value(market: Market, panel: Sequence[tuple[int, float]]) -> float:
     """What the panel adds; an item without a price adds nothing."""
     lift, prices = market.catalogue.placements.get("content"), market.catalogue.items.price_micros
     return market.economics.margin_share * math.fsum(
-        added(float(prob), lift) * max(0, int(prices[place]))
-        for place, prob in zip(panel, market.forecast.item_prob[row, :3], strict=True)
-        if place is not None
+        added(prob, lift) * max(0, int(prices[place])) for place, prob in panel
     )
 
 
