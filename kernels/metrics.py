@@ -92,7 +92,7 @@ def ranking_gains(ranked: NDArray[np.int32], offsets: Ints, relevant: NDArray[np
 
 
 def uplift_gains(scores: Floats, effects: Floats) -> Floats:
-    """Return the running total of effects, largest score first: the TOC curve before normalising, the Qini curve of DR scores.
+    """Return the running total of effects, largest score first: the gain curve that AUTOC and Qini summarise.
 
     scores   (n,) float64  predicted effect
     effects  (n,) float64  doubly robust estimate of each case's own effect

@@ -31,7 +31,7 @@ from training.models.response import N_LABELS, Logistic, Response, Standard, res
 from training.sources.tables import InvalidTable
 
 FAMILIES = {"category": slice(0, N_CATEGORIES), "redeem": slice(N_CATEGORIES, N_LABELS)}
-# Below five answers in the test window a label's own average precision is a coin toss; it still counts in the pooled figure.
+# Below five answers in the test window a label's own figures are a coin toss; it still counts in the pooled ones.
 FEWEST_ANSWERS = 5
 RECENT_WEEKS, PRIOR_WEEKS = 26, 4.0
 
@@ -59,7 +59,7 @@ class Answers:
 
 
 def answers_of(dataset: Dataset, rows: Rows, grid: NDArray[np.int64]) -> Answers:
-    """Label every shopper-week; a label counts where its whole horizon lies in one window, a redemption where it could be made.
+    """Label every shopper-week; a label counts where a window holds its whole horizon, a redemption where one could be.
 
     rows, grid  from Dataset.weekly
     raises      InvalidTable  if the training window knows one class only; InvalidInput if a feature equals a label
@@ -79,8 +79,8 @@ def answers_of(dataset: Dataset, rows: Rows, grid: NDArray[np.int64]) -> Answers
     train = observed[:, FAMILIES["category"]] == TRAIN
     happened = labels[:, FAMILIES["category"]][train]
     if happened.all() or not happened.any():
-        kept = "every" if happened.size and happened.all() else "no"
-        raise InvalidTable(f"events must give labels of two classes, got one: {kept} week buys in {kept} category")
+        found = "every shopper buys in every category every week" if happened.any() else "no shopper ever buys anything"
+        raise InvalidTable(f"events must give labels of two classes, got one: {found}")
     first = answers.of(TRAIN)[:20_000]
     names = {f"buys in {name}": labels[first, slot] for slot, name in enumerate(dataset.vocabulary.categories) if name}
     check_no_leak(rows.features[first], names)
@@ -131,7 +131,7 @@ def logits_of(model: nn.Module, features: Tensor) -> Tensor:
     returns   (n, N_LABELS) float32
     """
     with torch.no_grad():
-        batches = [model(part) for part in features.split(4_096)]
+        batches = [model(features[first : first + 4_096]) for first in range(0, len(features), 4_096)]
     return torch.cat(batches) if batches else torch.zeros(0, N_LABELS)
 
 
@@ -143,7 +143,7 @@ def study(
     torch.manual_seed(recipe.seed)
     ours, linear = Response(), Logistic()
     seconds = fit_response(task, ours, recipe, lambda step: progress(f"response: {step}"), checkpoint)
-    # The rival gets its own rate and as many passes as it still improves with: converged, or the comparison flatters us.
+    # The rival has its own rate and passes for as long as it improves: unconverged, it would flatter us.
     rival = replace(recipe, learning_rate=1e-2, n_epochs=2 * recipe.n_epochs + 10, batch=2_048, patience=3)
     fit_response(task, linear, rival, lambda step: progress(f"logistic rival: {step}"), None)
     test = answers.of(TEST)
@@ -153,6 +153,8 @@ def study(
         "own recent share": recent_share(answers, test),
     }
     ours.take_calibration(*_calibration(ours, answers))
+    names = (*dataset.vocabulary.categories, *dataset.vocabulary.offer_groups)
+    ours.is_used.copy_(torch.tensor([float(name != "") for name in names]))
     return ours, _evidence(answers, test, scored, seconds, sum(p.numel() for p in ours.parameters()))
 
 
@@ -220,7 +222,7 @@ def _evidence(
 def _figures(probs: Floats, labels: Bools, observed: Bools, weights: Floats) -> dict[str, Floats]:
     """Value, then bootstrap replicates, of each figure of both families."""
     weighted = np.concatenate([np.ones((1, weights.shape[1])), weights])
-    figures = {}
+    figures: dict[str, Floats] = {}
     for name, family in FAMILIES.items():
         areas = [_areas(probs, labels, observed, weighted, label) for label in range(family.start, family.stop)]
         kept = [area for area in areas if area is not None]
@@ -230,7 +232,7 @@ def _figures(probs: Floats, labels: Bools, observed: Bools, weights: Floats) -> 
         seen, happened = probs[:, family][observed[:, family]], labels[:, family][observed[:, family]]
         figures |= {f"{name}_macro_ap": macro[:, 0], f"{name}_macro_auc": macro[:, 1]}
         if name == "redeem":
-            # A label of few answers says little alone; pooled, offers of different groups are ranked against each other.
+            # A label of few answers says little alone; pooled, groups are ranked against each other too.
             pooled = metrics.ranking_areas(seen, happened, weighted[:, np.nonzero(observed[:, family])[0]])
             figures |= {f"{name}_pooled_ap": pooled[:, 0], f"{name}_pooled_auc": pooled[:, 1]}
         figures[f"{name}_ece"] = np.array([metrics.calibration_error(seen, happened)])

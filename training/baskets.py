@@ -27,8 +27,8 @@ from training.models.recommendation import N_SUCCESSORS, SILENT, Recommendation,
 K = 10
 MOST_RANKED = 5_000
 BATCH = 256
-# Shares of the net and of the table that validation chooses from; repeats keep the weight they were fitted with.
-NET_SHARES, TABLE_SHARES = (0.0, 0.25, 0.5, 0.75, 1.0), (0.0, 0.5, 1.0, 2.0)
+# How many times their fitted rate repeats and the table may count: validation chooses.
+REPEAT_SHARES, TABLE_SHARES = (0.5, 1.0, 2.0, 4.0, 8.0), (0.0, 1.0, 3.0)
 N_NEGATIVES = 1024
 DROPPED = -SILENT
 Scores = Callable[[NDArray[np.int64]], Tensor]
@@ -106,7 +106,7 @@ class NextBasket:
         return basket_loss(scores, functional.pad(is_bought, (0, negatives.numel())), log_counts)
 
     def _candidates(self, rows: NDArray[np.int64], seed: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Every row's basket and history, what of it was bought, what repeats an earlier one; negatives that all share."""
+        """Every row's basket and history, what of it was bought and what repeats; negatives that all rows share."""
         offsets, items = self.baskets.targets(rows)
         lengths = np.diff(offsets)
         bought = torch.zeros(rows.size, int(lengths.max(initial=1)), dtype=torch.int64)
@@ -123,18 +123,15 @@ class NextBasket:
 
 
 def _candidate_scores(model: Recommendation, history: Tensor, own: Tensor, negatives: Tensor) -> Tensor:
-    """What Recommendation.forward gives for each row's own items and the shared negatives, without scoring all others."""
+    """What Recommendation.forward gives for each row's own items and the negatives, without scoring all others."""
     candidates = torch.cat([own, negatives.expand(own.shape[0], -1)], dim=1)
-    scores = model.base[candidates]
-    if model.has_net:
-        shopper = model.shopper(history)
-        of_own = (model.item(own) @ shopper.unsqueeze(2)).squeeze(2)
-        scores = scores + torch.cat([of_own, shopper @ model.item(negatives).T], dim=1)
+    shopper = model.shopper(history)
+    of_own = (model.item(own) @ shopper.unsqueeze(2)).squeeze(2)
+    scores = model.base[candidates] + torch.cat([of_own, shopper @ model.item(negatives).T], dim=1)
     if model.has_repeats:
         repeats, follows = model.repeats(history), model.follows(history)
-        scores = scores + model.extra(
-            repeats.gather(1, candidates), follows.gather(1, candidates), model.repeat_item[candidates]
-        )
+        again = model.repeat_item[candidates]
+        scores = model.combined(scores, repeats.gather(1, candidates), follows.gather(1, candidates), again)
     return scores
 
 
@@ -158,7 +155,7 @@ def baskets_of(dataset: Dataset, rows: Rows) -> Baskets:
 def study(
     dataset: Dataset, baskets: Baskets, recipe: Recipe, progress: Progress, checkpoint: Path | None
 ) -> tuple[Recommendation, Evidence]:
-    """Fit ours, choose the blend and calibrate on validation, and rank every item for the test weeks beside the rivals."""
+    """Fit ours, choose the blend and calibrate on validation, and rank all items for the test weeks beside rivals."""
     task = NextBasket(baskets)
     table = _table(dataset, baskets.n_items)
     ours = _built(task, table, recipe.seed)
@@ -193,9 +190,7 @@ def study(
         n_parameters=sum(parameter.numel() for parameter in ours.parameters()),
         reliability={"a recommended item is bought within 7 days": calibration_bins(probs, bought)},
         rows=[_with_error(evidence.rows[0], metrics.calibration_error(probs, bought)), *evidence.rows[1:]],
-        notes=(
-            f"Blend chosen on validation: net {ours.blend[0]:g}, repeats 1, table {ours.blend[2]:g} times their fitted weight.",
-        ),
+        notes=(f"Blend chosen on validation: repeats {ours.blend[0]:g} and table {ours.blend[1]:g} times as fitted.",),
     )
 
 
@@ -266,18 +261,17 @@ def _own_frequency(dataset: Dataset, baskets: Baskets, rows: NDArray[np.int64]) 
 
 
 def _choose_blend(ours: Recommendation, baskets: Baskets) -> None:
-    """Keep the shares of net and table with the best NDCG on validation; ties go to the fitted weights' side."""
+    """Keep the shares of repeats and table with the best NDCG on validation."""
     rows = baskets.of(VALID, 1_000)
     if rows.size == 0:
         return
     offsets, items = baskets.targets(rows)
     found: dict[tuple[float, float], float] = {}
-    for net, table in product(NET_SHARES, TABLE_SHARES):
-        ours.blend.copy_(torch.tensor([net, 1.0, table]))
+    for repeat, table in product(REPEAT_SHARES, TABLE_SHARES):
+        ours.blend.copy_(torch.tensor([repeat, table]))
         ranked = best_items(lambda asked: _scored(ours, baskets.history[asked]), rows)
-        found[net, table] = float(metrics.ranking_gains(ranked, offsets, items)[:, 1].mean())
-    net, table = max(found, key=lambda shares: found[shares])
-    ours.blend.copy_(torch.tensor([net, 1.0, table]))
+        found[repeat, table] = float(metrics.ranking_gains(ranked, offsets, items)[:, 1].mean())
+    ours.blend.copy_(torch.tensor(max(found, key=lambda shares: found[shares])))
 
 
 def _weeks(baskets: Baskets, part: int, most: int) -> NDArray[np.int64]:
@@ -341,7 +335,7 @@ def _evidence(baskets: Baskets, test: NDArray[np.int64], ranked: Mapping[str, ND
             for name, value, drawn in zip(ranked, values, replicates, strict=True)
         ],
         against=differences(list(ranked), values, replicates),
-        protocol="Every item ranked for the test window's shopper-weeks with a purchase and a history; repeat purchases count.",
+        protocol="Every item ranked for the test window's shopper-weeks with a purchase and a history; repeats count.",
         n={"shopper-weeks": int(test.size), "items": baskets.n_items - 1, "purchases": int(items.size)},
     )
 

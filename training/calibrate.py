@@ -1,7 +1,7 @@
 """Log-odds that mean what they say: a slope and a shift for each label, fitted on the validation window.
 
-In: log-odds and what happened. Out: slopes and shifts that the exported graph applies. Called by training/answers.py and
-training/baskets.py.
+In: log-odds and what happened. Out: slopes and shifts that the exported graph applies. Called by training/answers.py
+and training/baskets.py.
 """
 
 from collections.abc import Sequence
@@ -29,9 +29,10 @@ def fit_platt(inputs: Floats, happened: Bools, prior: Floats, prior_cases: float
     coefficients = prior.astype(np.float64).copy()
     if happened.size == 0:
         return coefficients
-    spread = np.maximum(design.std(axis=0), 1.0)
-    # A quarter is the most information one case can hold about a logit.
-    ridge = np.diag(prior_cases * spread**2 * 0.25 * max(float(happened.mean()), 1e-4))
+    told = _sigmoid(design @ prior)
+    # What one case tells about a logit is p (1 - p); the prior is worth that many typical cases.
+    scale = np.maximum(design.std(axis=0), 1.0) ** 2
+    ridge = np.diag(prior_cases * scale * max(float(np.mean(told * (1.0 - told))), 1e-4))
     for _ in range(30):
         probs = _sigmoid(design @ coefficients)
         gradient = design.T @ (happened - probs) - ridge @ (coefficients - prior)

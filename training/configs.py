@@ -1,7 +1,7 @@
 """One table of tensors, and the config.pbtxt of every model written from it.
 
-In: nothing but the table. Out: text that Triton parses as ModelConfig. Called by training/export.py; the same names are the
-exported graphs' and the gateway's.
+In: nothing but the table. Out: text that Triton parses as ModelConfig. Called by training/export.py; graphs and gateway
+use the same names.
 """
 
 from dataclasses import dataclass
@@ -61,7 +61,8 @@ def config_text(model: str) -> str:
         + "".join(_line("output", tensor) for tensor in OUTPUTS[model])
         # Mixed GPU and CPU groups do not load without a GPU; AUTO takes what there is.
         + "instance_group { kind: KIND_AUTO count: 1 }\n"
-        + "dynamic_batching { max_queue_delay_microseconds: 0 }  # the gateway gathers: a second wait only adds latency\n"
+        # The gateway gathers batches itself: a second wait would only add latency.
+        + "dynamic_batching { max_queue_delay_microseconds: 0 }  # the gateway gathers batches itself\n"
     )
 
 
@@ -78,7 +79,8 @@ def _ensemble_text() -> str:
 
 
 def _line(key: str, tensor: Tensor) -> str:
-    return f'{key} {{ name: "{tensor.name}" data_type: {tensor.data_type} dims: [ {tensor.width} ] }}  # {tensor.meaning}\n'
+    described = f'name: "{tensor.name}" data_type: {tensor.data_type} dims: [ {tensor.width} ]'
+    return f"{key} {{ {described} }}  # {tensor.meaning}\n"
 
 
 def _step(model: str) -> str:

@@ -1,8 +1,8 @@
 """The uplift study: whether being sent a campaign changes spend, by how much, and for whom.
 
-The effect is fitted on what propensity and expected spend leave over (R-learner), drawn towards one number per arm as far
-as earlier campaigns say it should be, and judged on later campaigns with doubly robust scores. In: a Dataset. Out: a
-fitted Uplift and its evidence. Called by training/fit.py.
+The effect is fitted on what propensity and expected spend leave over (R-learner), drawn towards one number per arm as
+far as earlier campaigns say it should be, and judged on later campaigns with doubly robust scores. In: a Dataset. Out:
+a fitted Uplift and its evidence. Called by training/fit.py.
 """
 
 from collections.abc import Mapping, Sequence
@@ -159,7 +159,7 @@ def study(
 def _fit(
     ours: Uplift, train: Adjusted, recipe: Recipe, progress: Progress, checkpoint: Path | None
 ) -> tuple[Floats, float]:
-    """Choose passes and trust on the training window's last campaigns, then fit on all of it; returns trust and seconds."""
+    """Choose passes and trust on the training window's last campaigns, fit on all of it; returns trust and seconds."""
     before = {name: value.clone() for name, value in ours.state_dict().items()}
     early, late = _split_in_time(train)
     if late is None:
@@ -193,7 +193,7 @@ def _taken(adjusted: Adjusted, kept: NDArray[np.int64]) -> Adjusted:
 
 
 def _chosen_trust(ours: Uplift, early: Adjusted, late: Adjusted) -> Floats:
-    """How far each arm's deviations improved the loss on later campaigns; an arm they did not help keeps its constant."""
+    """How far each arm's deviations improve the loss on later campaigns; an arm they do not help keeps its constant."""
     constant = constant_effects(early)
     centre = _centre(ours, early)
     raw = _raw(ours, late.waves)
@@ -254,7 +254,7 @@ class Linear:
         for arm in np.unique(train.waves.arm):
             rows = train.waves.arm == arm
             design = self._design(train.waves)[rows] * train.sent_residual[rows, None]
-            # As many rows' worth of ridge as there are sent rows, the level free: fitted without it, the rival explodes.
+            # A tenth of the rows' worth of ridge, the level free: fitted without it, the rival explodes.
             ridge = np.diag(np.append(np.full(len(self.narrow), 0.1 * rows.sum() * np.mean(design[:, -1] ** 2)), 1e-6))
             self.coefficients[arm] = np.linalg.solve(design.T @ design + ridge, design.T @ train.residual[rows])
 
@@ -287,7 +287,7 @@ def _evidence(
             for name, value, drawn in zip(effects, values, replicates, strict=True)
         ],
         against=differences(list(effects), values, replicates),
-        protocol="Campaigns that started after the training window; spend over 28 days, currency units; not randomised.",
+        protocol="Campaigns that started after the training window; spend over 28 days in currency units; not random.",
         n={
             "rows": test.propensity.size,
             "sent": int(test.waves.sent.sum()),
@@ -296,8 +296,8 @@ def _evidence(
         notes=(
             f"Trust in differences between shoppers, chosen on the training window's last campaigns: {chosen}. "
             "At 0 the constant effect is served.",
-            f"Rows with a propensity outside of {OVERLAP[0]:g} to {OVERLAP[1]:g} are left out; the rest is weighted by overlap.",
-            "minus_r_loss is the negative R-loss per row, so that more is better; AUTOC and Qini rank by predicted effect.",
+            f"Rows with a propensity outside {OVERLAP[0]:g} to {OVERLAP[1]:g} are left out; overlap weighs the rest.",
+            "minus_r_loss is the negative R-loss per row, so more is better; AUTOC and Qini rank by predicted effect.",
         ),
     )
 

@@ -1,6 +1,6 @@
 """What a study found: figures with intervals, ours beside the rivals, as build/models/evaluation.json keeps them.
 
-In: per-case or per-shopper numbers. Out: frozen tables. Called by every study; the command line and the report print them.
+In: per-case or per-shopper numbers. Out: frozen tables. Called by every study; command line and report print them.
 """
 
 from collections.abc import Mapping, Sequence

@@ -1,11 +1,10 @@
 """Trained models become a model repository: graphs, configs, catalogue, manifest; nothing is written unless all agree.
 
-In: a shop, build/models, and a way to start a Triton (cli.py gives it: training knows no server). Out: the repository that
-Triton serves and the gateway opens. Called by `stratagem export`.
+In: a shop, build/models, and a way to start a Triton (cli.py gives it: training knows no server). Out: the repository
+that Triton serves and the gateway opens. Called by `stratagem export`.
 """
 
 import hashlib
-import os
 import shutil
 import tempfile
 import time
@@ -120,7 +119,7 @@ def _state(file: Path) -> dict[str, torch.Tensor]:
 
 @contextmanager
 def _staging(repository: Path) -> Iterator[Path]:
-    """A folder on the repository's own disk, so that moving into place is a rename; gone afterwards, whatever happens."""
+    """A folder on the repository's own disk, so that moving is a rename; gone afterwards, whatever happens."""
     repository.parent.mkdir(parents=True, exist_ok=True)
     staged = Path(tempfile.mkdtemp(prefix=f".{repository.name}-", dir=repository.parent))
     try:
@@ -184,14 +183,14 @@ def _manifest(staged: Path, dataset: Dataset, parity: Mapping[str, Parity], mode
 
 
 def _move_into_place(staged: Path, repository: Path, manifest: bytes) -> None:
-    """Rename every file over its old one and the manifest last: until then a reader's hash check refuses the mixture."""
+    """Rename every file over its old one, the manifest last: until then a reader's hash check refuses the mixture."""
     for file in sorted(staged.rglob("*")):
         target = repository / file.relative_to(staged)
         if file.is_dir():
             target.mkdir(parents=True, exist_ok=True)
         else:
             target.parent.mkdir(parents=True, exist_ok=True)
-            os.replace(file, target)
+            file.replace(target)
     fresh = staged / "manifest.json"
     fresh.write_bytes(manifest)
-    os.replace(fresh, repository / "manifest.json")
+    fresh.replace(repository / "manifest.json")

@@ -3,7 +3,6 @@
 In: build/shop. Out: build/models/<model>/model.pt and build/models/evaluation.json. Called by `stratagem train`.
 """
 
-import os
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
@@ -11,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import orjson
+from torch import nn
 
 from kernels.features import columns
 from training import answers, baskets, effects
@@ -78,6 +78,7 @@ def train(
         if quick:
             recipe = replace(recipe, n_epochs=min(recipe.n_epochs, QUICK_PASSES), batch=min(recipe.batch, 256))
         checkpoint = into / model / "checkpoint.pt"
+        module: nn.Module
         if model == "response":
             asked = answers.answers_of(dataset, rows, grid)
             module, evidence[model] = answers.study(dataset, asked, recipe, progress, checkpoint)
@@ -132,7 +133,7 @@ def _write_evaluation(
     )
     fresh = file.with_suffix(".writing")
     fresh.write_bytes(orjson.dumps(content, option=orjson.OPT_INDENT_2 | orjson.OPT_SERIALIZE_NUMPY))
-    os.replace(fresh, file)
+    fresh.replace(file)
 
 
 def _tables(found: Evidence) -> dict[str, object]:

@@ -35,7 +35,7 @@ def write_graph(module: nn.Module, model: str, rows: NDArray[np.float32] | NDArr
         torch.onnx.export(
             module,
             (torch.from_numpy(rows),),
-            written,
+            written,  # type: ignore[arg-type]  # the stub knows paths only
             input_names=[INPUTS[model].name],
             output_names=outputs,
             dynamic_axes={name: {0: "batch"} for name in (INPUTS[model].name, *outputs)},

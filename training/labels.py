@@ -1,4 +1,4 @@
-"""What happened after each query: categories and items bought, offers redeemed, money spent, and where that was not seen.
+"""What happened after each query: categories and items bought, offers redeemed, money spent, and what was not seen.
 
 In: a Dataset and a grid of moments. Out: dense label arrays with masks, or lists of items. Called by training/fit.py.
 """
@@ -68,7 +68,7 @@ def redeemed_groups(dataset: Dataset, grid: Ints) -> Bools:
 
 
 def held_groups(dataset: Dataset, grid: Ints) -> Bools:
-    """Say from which groups each shopper holds an offer, or is sent one within the week: elsewhere "if sent" is not seen.
+    """Say from which groups each shopper holds an offer, or is sent one in the week: elsewhere "if sent" is not seen.
 
     grid     (n_weeks,) int64  week starts, a week apart
     returns  (n_shoppers, n_weeks, N_OFFER_GROUPS) bool
@@ -119,7 +119,8 @@ def spend_after(dataset: Dataset, shopper: Ints, at_s: Ints, horizon_s: int) -> 
     signs = (ledger.kind == ORDER).astype(np.int64) - (ledger.kind == REFUND)
     running = np.concatenate([[0], np.cumsum(signs * ledger.paid_micros)])
     first, last = _event_range(dataset, shopper, at_s, at_s + horizon_s)
-    return (running[last] - running[first]) / MICROS
+    spent: NDArray[np.float64] = (running[last] - running[first]) / MICROS
+    return spent
 
 
 def _shopper_of_event(dataset: Dataset) -> Ints:

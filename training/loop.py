@@ -1,6 +1,6 @@
 """The one training loop: deterministic for a seed, stops early on later data, and continues after a kill.
 
-In: a module and a task that knows its losses. Out: the module with its best weights. Called by every study in training/.
+In: a module and a task that knows its losses. Out: the module with its best weights. Called by every study.
 """
 
 import time
@@ -152,5 +152,5 @@ def _one_pass(model: nn.Module, task: Task, recipe: Recipe, optimiser: torch.opt
             rows = order[step * recipe.batch : (step + 1) * recipe.batch]
             loss = task.loss(model, rows, recipe.seed * 1_000_000 + epoch * n_steps + step)
             optimiser.zero_grad()
-            loss.backward()
+            loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
             optimiser.step()

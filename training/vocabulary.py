@@ -1,4 +1,4 @@
-"""What the models can name: shoppers, items, category slots, offer groups and arms, chosen from the training window only.
+"""What the models can name: shoppers, items, category slots, offer groups, arms; the training window alone decides.
 
 In: a shop's canonical tables. Out: a frozen Vocabulary. Called by training/dataset.py; the catalogue publishes it.
 """
@@ -26,7 +26,7 @@ class Vocabulary:
     shopper_ids   row of the ledger
     item_ids      item index less one; index 0 is unknown or none
     categories    N_CATEGORIES slots; the last is every other category, an unused slot is ""
-    offer_groups  N_OFFER_GROUPS slots; the last used is every other category if there are more than slots, unused ones are ""
+    offer_groups  N_OFFER_GROUPS slots; the last is every other category if slots are too few, an unused slot is ""
     arms          at most N_ARMS campaign types, sorted
     """
 

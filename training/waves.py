@@ -1,7 +1,7 @@
 """Who was sent what, who could have been, and the adjustment for a choice that was not random.
 
-Propensity and expected spend are cross-fitted over shoppers; rows without overlap are left out. In: a Dataset. Out: waves
-with their nuisances. Called by training/effects.py.
+Propensity and expected spend are cross-fitted over shoppers; rows without overlap are left out. In: a Dataset. Out:
+waves with their nuisances. Called by training/effects.py.
 """
 
 from dataclasses import dataclass, field, replace
@@ -80,7 +80,7 @@ class Adjusted:
         return self.waves.sent - self.propensity
 
     def scores(self, constant: Floats) -> Floats:
-        """Doubly robust estimate of each row's effect; the outcome model uses the constant effect, so it favours no model.
+        """Doubly robust estimate of each row's effect; its outcome model has the constant effect and favours no model.
 
         constant  (N_ARMS,) float64
         """

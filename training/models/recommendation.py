@@ -1,4 +1,4 @@
-"""Which items a shopper buys within a week: what was bought again before, what tends to follow, and a small sequence net.
+"""Which items a shopper buys within a week: repeat purchases, what tends to follow, and a small sequence net.
 
 In: the last HISTORY items, as kernels.sequences keeps them. Out: the N_TOP_ITEMS best with calibrated probabilities.
 Called by training/baskets.py; export.py writes it as one graph.
@@ -12,17 +12,20 @@ from torch import Tensor, nn
 from kernels.features import HISTORY, N_TOP_ITEMS
 
 WIDTH, N_HEADS = 48, 4
-# Successors looked up for the latest items and kept for each: more of either cost latency and gained nothing (LOG.md).
+# Latest items whose successors are looked up, and successors kept of each.
 N_RECENT, N_SUCCESSORS = 8, 32
 DECAY = 0.7
+# Log-odds of an index that names no item.
 SILENT = -1e4
+# Keeps logarithms finite; far below any item's rate.
+TINY = 1e-30
 
 
 class Recommendation(nn.Module):
-    """Scores of all items as a sum of a base rate, a one-block attention net, repeat purchases and the transition table.
+    """Scores of all items: a base rate, a one-block attention net, repeat purchases and the transition table, summed.
 
-    n_items     item indexes, 0 included
-    has_net, has_repeats  False leaves a part out, for the rivals
+    n_items      item indexes, 0 included
+    has_repeats  False leaves the net alone, the rival
     """
 
     successor: Tensor
@@ -30,9 +33,9 @@ class Recommendation(nn.Module):
     blend: Tensor
     calibration: Tensor
 
-    def __init__(self, n_items: int, *, has_net: bool = True, has_repeats: bool = True) -> None:
+    def __init__(self, n_items: int, *, has_repeats: bool = True) -> None:
         super().__init__()
-        self.has_net, self.has_repeats = has_net, has_repeats
+        self.has_repeats = has_repeats
         self.item = nn.Embedding(n_items, WIDTH, padding_idx=0)
         nn.init.normal_(self.item.weight, std=0.1)
         self.place = nn.Parameter(torch.randn(HISTORY, WIDTH) * 0.02)
@@ -44,11 +47,11 @@ class Recommendation(nn.Module):
         self.base = nn.Parameter(torch.zeros(n_items))
         self.repeat_place = nn.Parameter(torch.linspace(-0.5, 0.0, HISTORY))
         self.repeat_item = nn.Parameter(torch.zeros(n_items))
-        self.repeat = nn.Parameter(torch.tensor([1.0, 1.5]))
-        self.follow = nn.Parameter(torch.tensor([0.1, 0.0]))
+        self.repeat = nn.Parameter(torch.tensor([-3.0, 1.0]))
+        self.follow = nn.Parameter(torch.tensor([-5.0]))
         self.register_buffer("successor", torch.zeros(n_items, N_SUCCESSORS, dtype=torch.int32))
         self.register_buffer("worth", torch.zeros(n_items, N_SUCCESSORS))
-        self.register_buffer("blend", torch.ones(3))
+        self.register_buffer("blend", torch.ones(2))
         self.register_buffer("calibration", torch.tensor([1.0, 0.0, 0.0]))
 
     @classmethod
@@ -95,16 +98,19 @@ class Recommendation(nn.Module):
         none = torch.zeros(item_history.shape[0], self.base.shape[0])
         return none.scatter_add(1, self.successor[recent].flatten(1).long(), worth.flatten(1))
 
-    def extra(self, repeats: Tensor, follows: Tensor, repeat_item: Tensor) -> Tensor:
-        """What repeats and the table add to the scores of the items they are of.
+    def combined(self, discovery: Tensor, repeats: Tensor, follows: Tensor, repeat_item: Tensor) -> Tensor:
+        """Log of summed rates: an item is bought because it is found, because it was bought before, or because it follows.
 
+        Rates add where reasons differ; a product would count a staple's popularity a second time on top of its repeats.
+
+        discovery         (batch, n) float32  log of the rate at which the item is found
         repeats, follows  (batch, n) float32
-        repeat_item       (batch, n) or (n,) float32  how much more than others each item is bought again
+        repeat_item       (batch, n) or (n,) float32  how much more than others each item is bought again, log
         returns           (batch, n) float32
         """
-        again = torch.log1p(self.repeat[1].abs() * repeats)
-        after = torch.log1p(torch.exp(self.follow[1]) * follows)
-        return self.blend[1] * self.repeat[0] * again * (1.0 + repeat_item) + self.blend[2] * self.follow[0] * after
+        again = torch.exp(self.repeat[0] + repeat_item + self.repeat[1] * torch.log(repeats + TINY))
+        after = torch.exp(self.follow[0]) * follows
+        return torch.log(torch.exp(discovery) + self.blend[0] * again + self.blend[1] * after + TINY)
 
     def forward(self, item_history: Tensor) -> Tensor:
         """Scores of all items; softmax over them ranks the week's purchases.
@@ -112,11 +118,9 @@ class Recommendation(nn.Module):
         item_history  (batch, HISTORY) int64
         returns       (batch, n_items) float32
         """
-        scores = self.base.expand(item_history.shape[0], -1)
-        if self.has_net:
-            scores = scores + self.blend[0] * self.shopper(item_history) @ self.item.weight.T
+        scores = self.base + self.shopper(item_history) @ self.item.weight.T
         if self.has_repeats:
-            scores = scores + self.extra(self.repeats(item_history), self.follows(item_history), self.repeat_item)
+            scores = self.combined(scores, self.repeats(item_history), self.follows(item_history), self.repeat_item)
         return scores
 
     def top(self, item_history: Tensor) -> tuple[Tensor, Tensor]:
@@ -129,8 +133,8 @@ class Recommendation(nn.Module):
         scores = self(history)[:, 1:]
         best, place = torch.topk(scores, N_TOP_ITEMS, dim=1)
         length = torch.log1p((history > 0).sum(dim=1, keepdim=True).float())
-        # A silent index only pads a vocabulary of fewer than N_TOP_ITEMS items: it names no item.
-        is_item = best > SILENT / 2.0
+        # The log of TINY is -69: a silent index only pads a vocabulary of fewer than N_TOP_ITEMS items: it names no item.
+        is_item = best > -60.0
         probs = torch.sigmoid(self.calibration[0] * best + self.calibration[1] * length + self.calibration[2]) * is_item
         return ((place + 1) * is_item).to(torch.int32), probs
 

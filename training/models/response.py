@@ -1,6 +1,6 @@
-"""What a shopper will answer: categories bought within a week, offers redeemed within 28 days if sent. One net, one loss.
+"""What a shopper will answer: categories bought within a week, offers redeemed within 28 days if sent. One loss.
 
-In: features as kernels.features.FEATURES. Out: log-odds of N_LABELS labels, categories first. Called by training/fit.py.
+In: features as kernels.features.FEATURES. Out: log-odds of N_LABELS labels. Called by training/answers.py.
 """
 
 from collections.abc import Mapping
@@ -21,7 +21,7 @@ RARE_LOGIT = -2.5
 
 
 class Standard(nn.Module):
-    """Signed log1p, then zero mean and unit spread over the training rows: features arrive as the kernels write them."""
+    """Signed log1p, then zero mean and unit spread over training rows: features arrive as the kernels write them."""
 
     mean: Tensor
     scale: Tensor
@@ -44,11 +44,12 @@ class Standard(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """Standardised features within ±8, the same shape."""
-        return ((_squeezed(features) - self.mean) * self.scale).clamp(-8.0, 8.0)
+        standard: Tensor = ((_squeezed(features) - self.mean) * self.scale).clamp(-8.0, 8.0)
+        return standard
 
 
 class Response(nn.Module):
-    """A linear part for every label, a shared trunk, and one small head that every category runs on its own features."""
+    """A linear part for every label, a shared trunk, and one small head that each category runs on its own features."""
 
     own_columns: Tensor
     slope: Tensor
@@ -117,7 +118,8 @@ class Response(nn.Module):
             self.own(own) + self.name(self.category) + self.shared(trunk).unsqueeze(1)
         )  # (batch, N_CATEGORIES, NARROW)
         category = self.per_category(mixed).squeeze(2)  # (batch, N_CATEGORIES)
-        return self.linear(standard) + torch.cat([category, self.redeem(trunk)], dim=1)
+        logits: Tensor = self.linear(standard) + torch.cat([category, self.redeem(trunk)], dim=1)
+        return logits
 
 
 class Served(nn.Module):

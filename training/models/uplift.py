@@ -59,7 +59,8 @@ class Uplift(nn.Module):
         """
         standard = self.standard(features)[:, self.narrow].clamp(-3.0, 3.0).unsqueeze(0)  # (1, batch, n_narrow)
         hidden = torch.tanh(standard @ self.inner + self.inner_shift)  # (N_MEMBERS, batch, WIDTH)
-        return UNIT * (hidden @ self.outer + standard @ self.direct + self.level)
+        effects: Tensor = UNIT * (hidden @ self.outer + standard @ self.direct + self.level)
+        return effects
 
     def effects(self, features: Tensor) -> tuple[Tensor, Tensor]:
         """Effects drawn towards each arm's constant by `trust`, and their standard errors; what is exported.
