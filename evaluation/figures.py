@@ -245,8 +245,11 @@ def _framed(figure: go.Figure, x_title: str, y_title: str) -> go.Figure:
     )
     figure.update_xaxes(showgrid=True, gridcolor="#eef0f2")
     figure.update_yaxes(showgrid=True, gridcolor="#eef0f2")
+    panels = [name for name in figure.layout if name.startswith("xaxis")]
+    if len(panels) > 1:  # side by side: room for the panels' own titles, and one title below the middle one
+        figure.update_layout(legend_y=1.3, margin_t=90)
     if x_title:
-        figure.update_xaxes(title_text=x_title)
+        figure.update_layout({f"{sorted(panels)[len(panels) // 2]}_title_text": x_title})
     if y_title:
         figure.update_layout(yaxis_title=y_title)
     return figure

@@ -20,8 +20,8 @@ CAVEATS = {
 OWN_SHOP = "Effects are estimated from what happened, not from an experiment; margins and contact costs are settings."
 # The figures a reader is shown, in this order; evaluation.json holds all.
 SHOWN = (
-    "category_macro_ap", "category_macro_auc", "category_ece", "redeem_pooled_auc", "redeem_macro_auc", "redeem_ece",
-    "minus_r_loss", "ndcg10", "hit10", "recall10", "ece",
+    "category_macro_ap", "category_macro_auc", "category_ece", "redeem_pooled_ap", "redeem_pooled_auc", "redeem_ece",
+    "minus_r_loss", "qini_A", "qini_B", "qini_C", "ndcg_10", "recall_10", "hit_10", "ece",
 )  # fmt: skip
 CHANNELS = ("ads", "promotions", "content", "social")
 
@@ -137,13 +137,20 @@ def _table(study: Study) -> Table:
     if not study["rows"]:
         return Table(("note",), [(note,) for note in study["notes"]])
     known = study["rows"][0]["figures"]
-    shown = [name for name in SHOWN if name in known] + [name for name in known if name not in SHOWN]
+    shown = [name for name in SHOWN if name in known] or list(known)
     rows = [[row["name"], *(_cell(row["figures"].get(name)) for name in shown)] for row in study["rows"]]
     return Table(("model", *shown), rows)
 
 
 def _cell(figure: _Interval | None) -> str:
-    return "" if figure is None else f"{figure['value']:.4g} [{figure['lower']:.4g}, {figure['upper']:.4g}]"
+    if figure is None:
+        return ""
+    value, lower, upper = map(_number, (figure["value"], figure["lower"], figure["upper"]))
+    return f"{value} [{lower}, {upper}]" if figure["lower"] < figure["upper"] else value
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if abs(value) >= 1_000 else f"{value:.3g}"
 
 
 def losses(evaluation: Evaluation) -> list[str]:

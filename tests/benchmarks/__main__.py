@@ -5,9 +5,10 @@ import importlib
 import sys
 from pathlib import Path
 
+from server.problems import Problem
 from tests.benchmarks.record import write_record
 
-NAMES = ("triton",)
+NAMES = ("triton", "models")
 
 
 def main() -> None:
@@ -27,7 +28,7 @@ def main() -> None:
         arguments.raw.mkdir(parents=True, exist_ok=True)
     try:
         measured = benchmark.measure(quick=not arguments.full, raw=arguments.raw)
-    except FileNotFoundError as missing:
+    except (FileNotFoundError, Problem) as missing:
         sys.exit(f"{missing}; build the inputs with `make bench-inputs`")
     write_record(arguments.name, measured, arguments.json)
 

@@ -18,6 +18,7 @@ from tritonclient.grpc.aio import InferenceServerClient
 
 from server.triton.client import MOST_ROWS, OUTPUTS, Models
 from server.triton.process import serving
+from tests.benchmarks.gateway_leg import decide_leg
 from tests.benchmarks.record import Measured
 
 N_WARM = 30
@@ -32,7 +33,7 @@ DecideLeg = Callable[[str], AbstractAsyncContextManager[Call]]
 
 
 def measure(
-    quick: bool, raw: Path | None, repository: Path = Path("model_repository"), decide: DecideLeg | None = None
+    quick: bool, raw: Path | None, repository: Path = Path("model_repository"), decide: DecideLeg | None = decide_leg
 ) -> Measured:
     """Measure every leg, alternating.
 

@@ -1,0 +1,55 @@
+"""Writes the README's tables from the committed results: `python -m tests.benchmarks.readme`.
+
+In: docs/results/*.json, as `python -m tests.benchmarks NAME --json docs/results/NAME.json` writes them, and the demo's
+first decision in docs/results/decision.txt. Out: README.md between its markers. A test compares the two.
+"""
+
+import json
+import re
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+RESULTS = ROOT / "docs" / "results"
+
+
+def rendered(readme: str) -> str:
+    """The README with every generated part as the committed results say.
+
+    readme  its text, with the markers
+    """
+    parts = {"decision": f"```text\n{(RESULTS / 'decision.txt').read_text().rstrip()}\n```"}
+    parts |= {file.stem: table_of(json.loads(file.read_text())) for file in sorted(RESULTS.glob("*.json"))}
+    for name, content in parts.items():
+        pattern = rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)"
+        readme, n_found = re.subn(
+            pattern, lambda found, text=content: f"{found[1]}{text}\n{found[2]}", readme, flags=re.S
+        )
+        if n_found != 1:
+            raise ValueError(f"README.md must have the markers of {name} once, got {n_found}")
+    return readme
+
+
+def table_of(record: dict[str, object]) -> str:
+    """One benchmark's figures and rivals as Markdown, with where and when they were measured."""
+    figures, rivals = record["figures"], record["rivals"]
+    assert isinstance(figures, dict)
+    assert isinstance(rivals, dict)
+    rows = [f"| `{name}` | {number:.3g} | {_beside(name, rivals)} |" for name, number in figures.items()]
+    named = {label for name in figures for label in rivals if label.startswith(f"{name}: ")}
+    loose = [f"| {name} | {number:.3g} | |" for name, number in rivals.items() if name not in named]
+    told = (
+        f"`python -m tests.benchmarks {record['name']}`, {record['date']}, {record['machine']}, "
+        f"commit {record['commit']}, n = {record['n']:,}"
+    )
+    return "\n".join(["| figure | ours | beside it |", "| --- | --- | --- |", *rows, *loose, "", told + "."])
+
+
+def _beside(name: str, rivals: dict[str, float]) -> str:
+    return ", ".join(
+        f"{label.split(': ', 1)[1]} {number:.3g}" for label, number in rivals.items() if label.startswith(f"{name}: ")
+    )
+
+
+if __name__ == "__main__":
+    file = ROOT / "README.md"
+    file.write_text(rendered(file.read_text()))
