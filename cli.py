@@ -31,7 +31,7 @@ N_LATENCY_CALLS = 300
 
 ShopFolder = Annotated[Path, typer.Option("--shop", help="Canonical tables, as `stratagem ingest` writes them.")]
 ModelsFolder = Annotated[Path, typer.Option("--models", help="Trained models, as `stratagem train` writes them.")]
-Budget = Annotated[float, typer.Option("--budget", min=0, help="What may be spent, in the shop's currency.")]
+Budget = Annotated[float, typer.Option("--budget", help="What may be spent, ≥ 0, in the shop's currency.")]
 Now = Annotated[bool, typer.Option("--now", help="Decide for this moment instead of the shop's last event.")]
 
 
@@ -176,20 +176,21 @@ def _export(shop: Path, models: Path, settings: "Settings", step: Step) -> None:
 @app.command()
 def plan(budget: Budget = 60.0, shop: ShopFolder = SHOP, now: Now = False) -> None:
     """Plan one budget over every shopper and every channel, and write it where the gateway finds it."""
+    from server.planner import micros_of
     from server.settings import load_settings
     from server.triton.process import serving
 
-    settings = load_settings()
+    settings, budget_micros = load_settings(), micros_of(budget)
     with _step("plan") as step, serving(settings.repository, folder=settings.triton) as triton:
         _load_states(settings, shop, step)
-        _say_plan(_plan(settings, triton, budget, now, step))
+        _say_plan(_plan(settings, triton, budget_micros, now, step))
 
 
-def _plan(settings: "Settings", triton: str, budget: float, now: bool, step: Step) -> "Planned":
+def _plan(settings: "Settings", triton: str, budget_micros: int, now: bool, step: Step) -> "Planned":
     from server.planner import plan_everybody
 
     at_s = _moment(settings, now)
-    return plan_everybody(settings, triton, at_s, round(budget * 1e6), lambda n: step.show(f"{n:,} shoppers priced"))
+    return plan_everybody(settings, triton, at_s, budget_micros, lambda n: step.show(f"{n:,} shoppers priced"))
 
 
 def _say_plan(made: "Planned") -> None:
@@ -283,11 +284,11 @@ def demo(budget: Budget = 60.0) -> None:
     from statistics import median
 
     from server.gateway.client import decisions, gateway_process, latency_ms
-    from server.planner import worth_seeing
+    from server.planner import micros_of, worth_seeing
     from server.settings import load_settings
     from server.triton.process import serving
 
-    began = time.perf_counter()
+    began, budget_micros = time.perf_counter(), micros_of(budget)
     # A state of its own, made anew: what the demo spends must not eat into anybody's budget, nor its next run's.
     own = {name: DEMO / name for name in ("state", "log", "plan")}
     for folder in own.values():
@@ -299,7 +300,7 @@ def demo(budget: Budget = 60.0) -> None:
     with serving(settings.repository, folder=settings.triton) as triton:
         with _step("plan") as step:
             _load_states(settings, SHOP, step)
-            made = _plan(settings, triton, budget, False, step)
+            made = _plan(settings, triton, budget_micros, False, step)
         _say_plan(made)
         with gateway_process(settings, triton, DEMO / "gateway.log") as address, _step("decide") as step:
             shown = decisions(address, worth_seeing(made), made.at_s)

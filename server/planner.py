@@ -28,6 +28,8 @@ from server.triton.client import Models
 
 PLAN_FILE = "plan.json"
 ASSIGNMENTS_FILE = "assignments.parquet"
+MICROS = 1_000_000
+MOST_BUDGET = 1e12
 
 
 @dataclass(frozen=True)
@@ -139,6 +141,16 @@ def planned(repository: Repository, settings: Settings, audience: Audience, at_s
         value_micros=value[rows, plan.chosen],
         cost_micros=cost[rows, plan.chosen],
     )
+
+
+def micros_of(budget: float) -> int:
+    """A budget in the shop's currency as whole micros.
+
+    raises  InvalidRequest  if it is negative, infinite or not a number
+    """
+    if not 0 <= budget < MOST_BUDGET:
+        raise InvalidRequest(f"budget must be in [0, {MOST_BUDGET:g}), got {budget:g}")
+    return round(budget * MICROS)
 
 
 def plan_everybody(
