@@ -22,7 +22,7 @@ from training.dataset import DAY_S, TEST, TRAIN, VALID, WEEK_S, Dataset, Rows
 from training.evidence import Evidence, Row, calibration_bins, differences, interval, shopper_weights
 from training.labels import NextItems, next_items
 from training.loop import Progress, Recipe, fit
-from training.models.recommendation import N_SUCCESSORS, SILENT, Recommendation, basket_loss
+from training.models.recommendation import N_SUCCESSORS, SILENT, TINY, Recommendation, basket_loss
 
 K = 10
 MOST_RANKED = 5_000
@@ -102,7 +102,7 @@ class NextBasket:
             ],
             dim=1,
         )
-        scores = _candidate_scores(model, history, own, negatives)
+        scores = candidate_scores(model, history, own, negatives)
         return basket_loss(scores, functional.pad(is_bought, (0, negatives.numel())), log_counts)
 
     def _candidates(self, rows: NDArray[np.int64], seed: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -122,17 +122,24 @@ class NextBasket:
         return own, is_bought, is_repeated, torch.from_numpy(np.unique(drawn))
 
 
-def _candidate_scores(model: Recommendation, history: Tensor, own: Tensor, negatives: Tensor) -> Tensor:
-    """What Recommendation.forward gives for each row's own items and the negatives, without scoring all others."""
-    candidates = torch.cat([own, negatives.expand(own.shape[0], -1)], dim=1)
+def candidate_scores(model: Recommendation, history: Tensor, own: Tensor, negatives: Tensor) -> Tensor:
+    """What Recommendation.forward gives for each row's own items and negatives not among them, without all the others.
+
+    history    (batch, HISTORY) int64
+    own        (batch, n_own) int64
+    negatives  (n_negatives,) int64
+    returns    (batch, n_own + n_negatives) float32
+    """
     shopper = model.shopper(history)
-    of_own = (model.item(own) @ shopper.unsqueeze(2)).squeeze(2)
-    scores = model.base[candidates] + torch.cat([of_own, shopper @ model.item(negatives).T], dim=1)
-    if model.has_repeats:
-        repeats, follows = model.repeats(history), model.follows(history)
-        again = model.repeat_item[candidates]
-        scores = model.combined(scores, repeats.gather(1, candidates), follows.gather(1, candidates), again)
-    return scores
+    found = model.base[own] + (model.item(own) @ shopper.unsqueeze(2)).squeeze(2)
+    others = model.base[negatives] + shopper @ model.item(negatives).T
+    if not model.has_repeats:
+        return torch.cat([found, others], dim=1)
+    successors, rates = model.after(history)
+    following = torch.zeros(history.shape[0], model.base.shape[0]).scatter_add(1, successors, rates)
+    of_own = torch.exp(found) + model.again(own, model.counts(own, history)) + following.gather(1, own)
+    of_others = torch.exp(others) + following[:, negatives]
+    return torch.log(torch.cat([of_own, of_others], dim=1) + TINY)
 
 
 def _thinned(rows: NDArray[np.int64], most: int | None) -> NDArray[np.int64]:

@@ -137,8 +137,9 @@ def study(
     _settle(ours, train, trust, constant, draws.std(axis=0))
     arms = dataset.vocabulary.arms
     spread = {arms[arm]: interval(constant[arm], draws[:, arm]) for arm in np.unique(train.waves.arm)}
+    overlaps = {arms[arm]: overlap_of(train, int(arm)) for arm in np.unique(train.waves.arm)}
     if not judges.any():
-        return ours, UpliftEvidence(_nothing("no later campaign to judge on", seconds), {}, {}, spread)
+        return ours, UpliftEvidence(_nothing("no later campaign to judge on", seconds), {}, overlaps, spread)
     test = adjust(waves.take(np.flatnonzero(judges)), recipe.seed + 1)
     effects = {
         "uplift net": _effects(ours, test.waves),
@@ -150,8 +151,8 @@ def study(
     n_parameters = sum(parameter.numel() for parameter in ours.parameters())
     return ours, UpliftEvidence(
         replace(evidence, seconds=seconds, n_parameters=n_parameters),
-        {arms[arm]: _deciles(test, effects["uplift net"], constant, int(arm)) for arm in np.unique(test.waves.arm)},
-        {arms[arm]: _overlap(train, int(arm)) for arm in np.unique(train.waves.arm)},
+        {arms[arm]: deciles_of(test, effects["uplift net"], constant, int(arm)) for arm in np.unique(test.waves.arm)},
+        overlaps,
         spread,
     )
 
@@ -320,7 +321,13 @@ def _ranked(effect: Floats, scores: Floats, weights: Floats) -> tuple[float, flo
     return metrics.autoc(effect[drawn], scores[drawn]), metrics.qini(effect[drawn], scores[drawn])
 
 
-def _deciles(test: Adjusted, effect: Floats, constant: Floats, arm: int) -> list[Decile]:
+def deciles_of(test: Adjusted, effect: Floats, constant: Floats, arm: int) -> list[Decile]:
+    """Predicted beside observed effect by tenth of an arm's rows.
+
+    effect    (n,) float64  predicted, of each row's own arm
+    constant  (N_ARMS,) float64  effect that the outcome model of the scores takes
+    returns   at most N_TENTHS, the largest predicted effect first
+    """
     rows = np.flatnonzero(test.waves.arm == arm)
     scores = test.scores(constant)
     tenths = np.array_split(rows[np.argsort(-effect[rows], kind="stable")], N_TENTHS)
@@ -332,7 +339,8 @@ def _deciles(test: Adjusted, effect: Floats, constant: Floats, arm: int) -> list
     return deciles
 
 
-def _overlap(train: Adjusted, arm: int) -> Overlap:
+def overlap_of(train: Adjusted, arm: int) -> Overlap:
+    """Whether those sent an arm and those not can be compared, before and after weighting."""
     of_arm = train.all_arm == arm
     propensity, sent = train.all_propensity[of_arm], train.all_sent[of_arm]
     rows = train.waves.arm == arm

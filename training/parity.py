@@ -41,7 +41,7 @@ def largest_difference(model: str, runtime: str, expected: Arrays, answered: Arr
         difference = float(np.max(np.abs(found - exact) / np.maximum(np.abs(exact), 1.0), initial=0.0))
         if not difference <= TOLERANCE:  # NaN differs too
             raise Disagreement(
-                f"{model}: {name} of {runtime} must be within {TOLERANCE:g} of torch, got a distance of {difference:.3g}"
+                f"{model}: {name} of {runtime} must be within {TOLERANCE:g} of torch, got {difference:.3g} apart"
             )
         worst = max(worst, difference)
     return worst

@@ -161,7 +161,8 @@ def _wave_table(dataset: Dataset) -> pl.DataFrame:
 
 def _exposures(dataset: Dataset) -> pl.DataFrame:
     """shopper, arm, day_s and ends_s of every exposure."""
-    arms = pl.DataFrame({"arm_name": dataset.vocabulary.arms, "arm": range(len(dataset.vocabulary.arms))})
+    names = dataset.vocabulary.arms
+    arms = pl.DataFrame({"arm_name": names, "arm": range(len(names))}, schema={"arm_name": pl.String, "arm": pl.Int64})
     campaigns = dataset.shop.offers.group_by("campaign_id").agg(
         pl.col("arm").drop_nulls().sort().first().alias("arm_name"), pl.col("ends_s").max()
     )

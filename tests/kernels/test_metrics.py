@@ -1,5 +1,7 @@
 """Every metric equals scikit-learn's or its plain definition."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -42,7 +44,7 @@ def test_calibration_error_equals_its_definition(cases: list[tuple[int, bool, in
     ordered = sorted(range(probs.size), key=lambda case: (probs[case], case))
     edges = [int(edge) for edge in np.linspace(0, probs.size, n_bins + 1)]
     error = 0.0
-    for first, last in zip(edges, edges[1:], strict=False):
+    for first, last in pairwise(edges):
         members = ordered[first:last]
         error += abs(sum(probs[case] for case in members) - sum(bool(happened[case]) for case in members)) / probs.size
     assert metrics.calibration_error(probs, happened, n_bins) == pytest.approx(error, abs=1e-12)

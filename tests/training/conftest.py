@@ -9,13 +9,13 @@ import onnxruntime
 import pytest
 import torch
 
+from tests.shops.generate import write_little_shop
 from training.configs import INPUTS, MODELS, OUTPUTS
 from training.dataset import Dataset, dataset_of
 from training.export import Answers
 from training.fit import TrainReport, train
 from training.sources.shop import ingest, read_shop
 from training.sources.tables import Shop
-from tests.shops.generate import write_little_shop
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -154,7 +154,7 @@ def test_a_feature_that_equals_a_label_is_named() -> None:
     label = np.arange(40) % 3 == 0
     features = np.zeros((40, N_FEATURES), np.float32)
     features[:, columns().index("has_viewed")] = label
-    with pytest.raises(InvalidInput, match="has_viewed must not equal the label buys in Bread, got 40 equal rows"):
+    with pytest.raises(InvalidInput, match="has_viewed must not equal the label buys in Bread"):
         check_no_leak(features, {"buys in Bread": label})
 
 
@@ -180,7 +180,7 @@ def test_a_shop_without_events_is_named(shop: Shop) -> None:
 
 def test_too_many_arms_are_named(shop: Shop) -> None:
     arms = pl.Series("arm", [f"type {row}" for row in range(shop.offers.height)])
-    with pytest.raises(InvalidTable, match="offers.arm must have at most 4 different values"):
+    with pytest.raises(InvalidTable, match=r"offers\.arm must have at most 4 different values"):
         vocabulary_of(replace(shop, offers=shop.offers.with_columns(arms)), splits_of(shop).train_until_s)
 
 

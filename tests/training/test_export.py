@@ -69,11 +69,10 @@ def test_graphs_take_any_batch_and_name_their_tensors(repository: Path, model: s
     known = np.load(repository / model / "1" / "self_test.npz")
     rows = known[f"in_{INPUTS[model].name}"]
     for batch in (1, 3, 8):
-        for name, answer in zip(
-            [t.name for t in OUTPUTS[model]], session.run(None, {INPUTS[model].name: rows[:batch]})
-        ):
+        answers = session.run(None, {INPUTS[model].name: rows[:batch]})
+        for tensor, answer in zip(OUTPUTS[model], answers, strict=True):
             # The same graph on fewer rows: only the order of float32 sums differs.
-            np.testing.assert_allclose(answer, known[f"out_{name}"][:batch], rtol=1e-4, atol=1e-5)
+            np.testing.assert_allclose(answer, known[f"out_{tensor.name}"][:batch], rtol=1e-4, atol=1e-5)
 
 
 def test_probabilities_are_probabilities_and_slots_without_a_name_give_nothing(repository: Path) -> None:
@@ -91,7 +90,7 @@ def test_items_come_best_first_and_only_from_the_vocabulary(repository: Path) ->
     known = np.load(repository / "recommendation" / "1" / "self_test.npz")
     items = pl.read_parquet(repository / "items.parquet")
     assert (np.diff(known["out_item_prob"], axis=1) <= 0).all()
-    assert 1 <= known["out_item_index"].min()
+    assert known["out_item_index"].min() >= 1
     assert known["out_item_index"].max() <= items["item_index"].max()
     assert all(np.unique(row).size == row.size for row in known["out_item_index"])
 
@@ -120,7 +119,7 @@ def test_export_writes_nothing_when_a_runtime_disagrees(
 
             yield shifted
 
-    sentence = "response: redeem_prob of Triton must be within 0.0001 of torch, got a distance of 0.01"
+    sentence = "response: redeem_prob of Triton must be within 0.0001 of torch, got 0.01 apart"
     with pytest.raises(Disagreement, match=sentence):
         export(shop_folder, trained[0], target, wrong, lambda _: None)
     assert contents(tmp_path) == {"model_repository/manifest.json": b"the old release"}
@@ -150,7 +149,7 @@ def test_an_answer_that_is_missing_misshapen_or_nan_disagrees() -> None:
         largest_difference("uplift", "ONNX Runtime", ours, {})
     with pytest.raises(Disagreement, match=r"must have shape \(1, 1\), got \(1,\)"):
         largest_difference("uplift", "ONNX Runtime", ours, {"spend_uplift": np.array([1.0])})
-    with pytest.raises(Disagreement, match="got a distance of nan"):
+    with pytest.raises(Disagreement, match="got nan apart"):
         largest_difference("uplift", "ONNX Runtime", ours, {"spend_uplift": np.array([[np.nan]])})
 
 

@@ -81,7 +81,7 @@ def test_training_stops_when_later_data_stop_improving_and_keeps_the_best_pass()
     class Rising(Line):
         n_passes = 0
 
-        def validation_loss(self, model: nn.Module) -> float:
+        def validation_loss(self, model: nn.Module) -> float:  # noqa: ARG002
             self.n_passes += 1
             return [3.0, 1.0, 2.0, 2.0, 0.0][self.n_passes - 1]
 

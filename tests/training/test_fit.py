@@ -1,0 +1,109 @@
+"""Training writes three models and their evidence, the same for the same seed, and continues where it was killed."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import orjson
+import polars as pl
+import pytest
+import torch
+
+from training import baskets, fit
+from training.configs import MODELS
+from training.dataset import Dataset
+from training.evidence import Difference, Figure, shopper_weights
+from training.fit import TrainReport, train
+from training.sources.tables import InvalidTable, Shop
+
+Trained = tuple[Path, TrainReport]
+
+
+def weights_of(folder: Path) -> dict[str, torch.Tensor]:
+    return torch.load(folder / "model.pt", weights_only=True)
+
+
+def test_every_model_stands_in_the_evidence_beside_its_rivals(trained: Trained) -> None:
+    told = orjson.loads((trained[0] / "evaluation.json").read_bytes())
+    assert list(told["models"]) == list(MODELS)
+    for model in MODELS:
+        found = told["models"][model]
+        # The little shop's last campaign starts before training ends, so no campaign can judge the uplift model.
+        assert len(found["rows"]) >= 3 or found["notes"] == ["no later campaign to judge on"]
+        assert {row["rival"] for row in found["against"]} == {row["name"] for row in found["rows"][1:]}
+    assert set(told["overlap"]) == {"A", "B", "C"}
+    assert told["features"]["n_orders"]["counts"]
+
+
+def test_equal_seeds_give_equal_weights(trained: Trained, shop_folder: Path, tmp_path: Path) -> None:
+    train(shop_folder, tmp_path, lambda _: None, quick=True)
+    for model in MODELS:
+        first, again = weights_of(trained[0] / model), weights_of(tmp_path / model)
+        assert all(torch.equal(first[name], again[name]) for name in first)
+
+
+def test_a_killed_run_continues_to_the_same_weights(trained: Trained, shop_folder: Path, tmp_path: Path) -> None:
+    class Killed(BaseException):
+        pass
+
+    def kill(step: str) -> None:
+        if step.startswith("response: pass 2"):
+            raise Killed
+
+    with pytest.raises(Killed):
+        train(shop_folder, tmp_path, kill, quick=True, models=("response",))
+    assert not (tmp_path / "response" / "model.pt").exists()
+    told: list[str] = []
+    train(shop_folder, tmp_path, told.append, quick=True, models=("response",))
+    assert [step for step in told if step.startswith("response: pass 1")] == []
+    first, again = weights_of(trained[0] / "response"), weights_of(tmp_path / "response")
+    assert all(torch.equal(first[name], again[name]) for name in first)
+    assert not (tmp_path / "response" / "checkpoint.pt").exists()
+
+
+def test_training_one_model_leaves_the_evidence_of_the_others(
+    trained: Trained, shop_folder: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "evaluation.json").write_bytes((trained[0] / "evaluation.json").read_bytes())
+    train(shop_folder, tmp_path, lambda _: None, quick=True, models=("uplift",))
+    assert set(orjson.loads((tmp_path / "evaluation.json").read_bytes())["models"]) == set(MODELS)
+
+
+def test_a_shop_that_never_sent_anything_gets_models_without_effects(shop: Shop, tmp_path: Path) -> None:
+    silent = replace(shop, offers=shop.offers.clear(), exposures=shop.exposures.clear(), outcomes=shop.outcomes.clear())
+    dataset = fit.dataset_of(silent)
+    module, found = fit.effects.study(dataset, replace(fit.RECIPES["uplift"], n_epochs=1), lambda _: None, None)
+    effect, error = module.effects(torch.zeros(1, len(fit.columns())))
+    assert effect.tolist() == error.tolist() == [[0.0] * 4]
+    assert found.evidence.notes == ("no campaign was sent to enough shoppers: every effect is 0",)
+
+
+def test_a_shop_where_nothing_is_bought_is_refused_and_nothing_is_written(shop: Shop, tmp_path: Path) -> None:
+    for name, table in shop.tables().items():
+        table.write_parquet(tmp_path / f"{name}.parquet")
+    idle = shop.events.with_columns(kind=pl.lit("view"))
+    idle.write_parquet(tmp_path / "events.parquet")
+    stamp = {"shop": "idle", "currency_code": "USD", "train_until_s": shop.train_until_s, "inputs": "", "rows": {}}
+    (tmp_path / "shop.json").write_bytes(orjson.dumps(stamp | {"notes": []}))
+    with pytest.raises(InvalidTable, match="no shopper ever buys anything"):
+        train(tmp_path, tmp_path / "models", lambda _: None, quick=True)
+    assert not (tmp_path / "models").exists()
+
+
+def test_bootstrap_draws_whole_shoppers() -> None:
+    weights = shopper_weights(torch.tensor([4, 4, 4, 7, 9]).numpy(), n_replicates=50)
+    assert (weights[:, 0] == weights[:, 1]).all()
+    assert (weights[:, 1] == weights[:, 2]).all()
+    assert (weights[:, [0, 3, 4]].sum(axis=1) == 3).all()
+
+
+def test_a_model_that_loses_beyond_noise_says_so() -> None:
+    assert Difference("rival", "recall", Figure(-0.1, -0.2, -0.05)).is_lost
+    assert not Difference("rival", "recall", Figure(-0.1, -0.2, 0.05)).is_lost
+
+
+def test_items_that_a_shopper_never_saw_are_ranked_too(dataset: Dataset) -> None:
+    rows, _ = dataset.weekly()
+    asked = baskets.baskets_of(dataset, rows)
+    task = baskets.NextBasket(asked)
+    assert task.chance[0] == 0.0
+    assert (task.chance[1:] > 0).all()
