@@ -135,10 +135,12 @@ def candidate_scores(model: Recommendation, history: Tensor, own: Tensor, negati
     others = model.base[negatives] + shopper @ model.item(negatives).T
     if not model.has_repeats:
         return torch.cat([found, others], dim=1)
-    successors, rates = model.after(history)
-    following = torch.zeros(history.shape[0], model.base.shape[0]).scatter_add(1, successors, rates)
-    of_own = torch.exp(found) + model.again(own, model.counts(own, history)) + following.gather(1, own)
-    of_others = torch.exp(others) + following[:, negatives]
+    # The table is counted, not learned: no gradient runs through its dense scores, only through their rate.
+    successors, scores = model.after(history)
+    following = torch.zeros(history.shape[0], model.base.shape[0]).scatter_add(1, successors, scores)
+    rate = model.follow_rate()
+    of_own = torch.exp(found) + model.again(own, model.counts(own, history)) + rate * following.gather(1, own)
+    of_others = torch.exp(others) + rate * following[:, negatives]
     return torch.log(torch.cat([of_own, of_others], dim=1) + TINY)
 
 

@@ -98,15 +98,18 @@ class Recommendation(nn.Module):
         return self.blend[0] * torch.exp(level) * (counts > 0)
 
     def after(self, item_history: Tensor) -> tuple[Tensor, Tensor]:
-        """Successors of the latest items, and the rate at which each is bought because it follows.
+        """Successors of the latest items, and the table's score of each; `follow_rate` makes it a rate.
 
         item_history  (batch, HISTORY) int64
-        returns       items (batch, N_RECENT * N_SUCCESSORS) int64, rates of the same shape; an item may stand twice
+        returns       items (batch, N_RECENT * N_SUCCESSORS) int64, scores of the same shape; an item may stand twice
         """
         recent = item_history[:, -N_RECENT:]
         worth = self.worth[recent] * DECAY ** torch.arange(N_RECENT - 1, -1, -1.0).view(1, N_RECENT, 1)
-        rates = self.blend[1] * torch.exp(self.follow) * worth.flatten(1)
-        return self.successor[recent].flatten(1).long(), rates
+        return self.successor[recent].flatten(1).long(), worth.flatten(1)
+
+    def follow_rate(self) -> Tensor:
+        """Rate at which an item is bought for every point that the table gives it, scalar."""
+        return self.blend[1] * torch.exp(self.follow)
 
     def discovery(self, item_history: Tensor) -> Tensor:
         """Log of the rate at which every item is found: base rate and net.
@@ -133,7 +136,8 @@ class Recommendation(nn.Module):
         # Every place of an item carries its share, so that the places sum to the item's rate.
         share = torch.exp(self.repeat_place) / counts.clamp(min=TINY)
         repeated = found.scatter_add(1, item_history, self.again(item_history, counts) * share)
-        return repeated.scatter_add(1, *self.after(item_history))
+        successors, scores = self.after(item_history)
+        return repeated.scatter_add(1, successors, self.follow_rate() * scores)
 
     def forward(self, item_history: Tensor) -> Tensor:
         """Scores of all items; softmax over them ranks the week's purchases.
