@@ -12,7 +12,7 @@ import numpy as np
 from server.state.store import States
 from server.strategy.catalogue import Bools, Ints
 
-LEASES_PER_BUDGET = 1_000
+LEASES_PER_BUDGET = 200
 
 
 @dataclass(frozen=True)

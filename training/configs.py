@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from kernels.features import HISTORY, N_ARMS, N_CATEGORIES, N_FEATURES, N_OFFER_GROUPS, N_TOP_ITEMS
 
 MOST_ROWS = 256
-ENSEMBLE = "predictions"
+# All models in one graph, for one call per decision.
+JOINED = "predictions"
 
 
 @dataclass(frozen=True)
@@ -48,44 +49,23 @@ MODELS = tuple(INPUTS)
 
 
 def config_text(model: str) -> str:
-    """Return the config.pbtxt of a model or of the ensemble, the same text every time.
+    """Return the config.pbtxt of a model or of all of them joined, the same text every time.
 
-    model  one of MODELS, or ENSEMBLE
+    model  one of MODELS, or JOINED
     """
-    written = f"# Written by `stratagem export {model}`; edit training/export.py instead.\n"
-    if model == ENSEMBLE:
-        return written + _ensemble_text()
+    inputs = (FEATURES_IN, HISTORY_IN) if model == JOINED else (INPUTS[model],)
+    outputs = [tensor for name in MODELS for tensor in OUTPUTS[name]] if model == JOINED else OUTPUTS[model]
     return (
-        f'{written}name: "{model}"\nbackend: "onnxruntime"\nmax_batch_size: {MOST_ROWS}\n'
-        + _line("input", INPUTS[model])
-        + "".join(_line("output", tensor) for tensor in OUTPUTS[model])
+        "# Written by `stratagem export`; edit training/export.py instead.\n"
+        f'name: "{model}"\nbackend: "onnxruntime"\nmax_batch_size: {MOST_ROWS}\n'
+        + "".join(_line("input", tensor) for tensor in inputs)
+        + "".join(_line("output", tensor) for tensor in outputs)
         # Mixed GPU and CPU groups do not load without a GPU; AUTO takes what there is.
         + "instance_group { kind: KIND_AUTO count: 1 }\n"
-        # The gateway gathers batches itself: a second wait would only add latency.
         + "dynamic_batching { max_queue_delay_microseconds: 0 }  # the gateway gathers batches itself\n"
-    )
-
-
-def _ensemble_text() -> str:
-    outputs = [tensor for model in MODELS for tensor in OUTPUTS[model]]
-    steps = "".join(_step(model) for model in MODELS)
-    return (
-        f'name: "{ENSEMBLE}"\nplatform: "ensemble"\nmax_batch_size: {MOST_ROWS}\n'
-        + _line("input", FEATURES_IN)
-        + _line("input", HISTORY_IN)
-        + "".join(_line("output", tensor) for tensor in outputs)
-        + f"ensemble_scheduling {{\n{steps}}}\n"
     )
 
 
 def _line(key: str, tensor: Tensor) -> str:
     described = f'name: "{tensor.name}" data_type: {tensor.data_type} dims: [ {tensor.width} ]'
     return f"{key} {{ {described} }}  # {tensor.meaning}\n"
-
-
-def _step(model: str) -> str:
-    source = INPUTS[model].name
-    maps = [f'    input_map {{ key: "{source}" value: "{source}" }}']
-    maps += [f'    output_map {{ key: "{tensor.name}" value: "{tensor.name}" }}' for tensor in OUTPUTS[model]]
-    inner = "\n".join(maps)
-    return f'  step {{\n    model_name: "{model}"\n    model_version: -1\n{inner}\n  }}\n'

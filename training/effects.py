@@ -194,18 +194,25 @@ def _taken(adjusted: Adjusted, kept: NDArray[np.int64]) -> Adjusted:
 
 
 def _chosen_trust(ours: Uplift, early: Adjusted, late: Adjusted) -> Floats:
-    """How far each arm's deviations improve the loss on later campaigns; an arm they do not help keeps its constant."""
+    """How far each arm's deviations improve the loss on later campaigns; within one standard error they count as noise."""
     constant = constant_effects(early)
     centre = _centre(ours, early)
     raw = _raw(ours, late.waves)
     trust = np.zeros(N_ARMS)
     for arm in np.unique(late.waves.arm):
         rows = late.waves.arm == arm
-        losses = []
-        for share in TRUSTS:
-            effect = constant[arm] + share * (raw[rows] - centre[arm])
-            losses.append(float(np.mean((late.residual[rows] - effect * late.sent_residual[rows]) ** 2)))
-        trust[arm] = TRUSTS[int(np.argmin(losses))]
+        residual, sent_residual = late.residual[rows], late.sent_residual[rows]
+
+        def losses(share: float) -> Floats:
+            effect = constant[arm] + share * (raw[rows] - centre[arm])  # noqa: B023 - called within the turn
+            missed: Floats = (residual - effect * sent_residual) ** 2  # noqa: B023
+            return missed
+
+        gains = {share: losses(0.0) - losses(share) for share in TRUSTS}
+        best = max(TRUSTS, key=lambda share: float(gains[share].sum()))  # noqa: B023
+        by_shopper = np.bincount(late.waves.rows.shopper[rows], gains[best])
+        if gains[best].sum() > np.sqrt((by_shopper**2).sum()):
+            trust[arm] = best
     return trust
 
 

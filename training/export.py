@@ -23,9 +23,9 @@ from torch import nn
 from kernels.checks import InvalidInput
 from kernels.features import columns
 from training.catalogue import catalogue_json, items_table
-from training.configs import ENSEMBLE, INPUTS, MODELS, OUTPUTS, config_text
+from training.configs import INPUTS, JOINED, MODELS, OUTPUTS, config_text
 from training.dataset import TEST, WEEK_S, Dataset, Rows, dataset_of
-from training.graphs import write_graph
+from training.graphs import join_graphs, write_graph
 from training.models import recommendation, response, uplift
 from training.parity import largest_difference
 from training.sources.shop import read_shop
@@ -63,8 +63,7 @@ def export(
     held_out = held_out_rows(dataset)
     with _staging(repository) as staged:
         expected = {model: _stage_model(staged, model, served[model], held_out) for model in MODELS}
-        (staged / ENSEMBLE / str(VERSION)).mkdir(parents=True)
-        (staged / ENSEMBLE / "config.pbtxt").write_text(config_text(ENSEMBLE))
+        _stage_joined(staged)
         progress(f"three graphs staged; comparing {len(held_out)} held-out rows")
         local = {
             model: largest_difference(model, "ONNX Runtime", expected[model], _onnxruntime(staged, model, held_out))
@@ -142,6 +141,20 @@ def _stage_model(staged: Path, model: str, module: nn.Module, held_out: Rows) ->
     known |= {f"out_{name}": answer[:N_SELF_TEST] for name, answer in expected.items()}
     np.savez(folder / "self_test.npz", **known)  # type: ignore[arg-type]  # numpy's stub takes its own keywords only
     return expected
+
+
+def _stage_joined(staged: Path) -> None:
+    """Write the graph that holds all of them, with its config and a self-test made of theirs."""
+    folder = staged / JOINED / str(VERSION)
+    folder.mkdir(parents=True)
+    (staged / JOINED / "config.pbtxt").write_text(config_text(JOINED))
+    parts = {model: staged / model / str(VERSION) for model in MODELS}
+    join_graphs({model: part / "model.onnx" for model, part in parts.items()}, JOINED, folder / "model.onnx")
+    known: Arrays = {}
+    for part in parts.values():
+        with np.load(part / "self_test.npz") as tensors:
+            known |= dict(tensors)
+    np.savez(folder / "self_test.npz", **known)  # type: ignore[arg-type]  # numpy's stub takes its own keywords only
 
 
 def _input_of(model: str, rows: Rows) -> NDArray[np.float32] | NDArray[np.int32]:

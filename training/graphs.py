@@ -5,10 +5,12 @@ In: a module whose forward is served. Out: model.onnx. Called by training/export
 
 import io
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 import onnx
+import onnx.compose
 import torch
 from numpy.typing import NDArray
 from torch import nn
@@ -48,3 +50,27 @@ def write_graph(module: nn.Module, model: str, rows: NDArray[np.float32] | NDArr
         output.type.tensor_type.shape.dim[1].dim_value = tensor.width
     onnx.checker.check_model(graph, full_check=True)
     onnx.save(graph, file)
+
+
+def join_graphs(graphs: Mapping[str, Path], name: str, file: Path) -> None:
+    """Write several graphs as one: inputs of one name are one input, the rest keeps its prefix.
+
+    One model is one message between Triton and its backend where an ensemble is one for each step.
+    graphs  model.onnx by model; no two may share an output's name
+    name    of the joined graph
+    file    model.onnx
+    """
+    joined = onnx.GraphProto(name=name)
+    parts = [
+        onnx.compose.add_prefix(onnx.load(graph), f"{model}/", rename_inputs=False, rename_outputs=False)
+        for model, graph in graphs.items()
+    ]
+    for part in parts:
+        known = {tensor.name for tensor in joined.input}
+        joined.input.extend(tensor for tensor in part.graph.input if tensor.name not in known)
+        joined.output.extend(part.graph.output)
+        joined.node.extend(part.graph.node)
+        joined.initializer.extend(part.graph.initializer)
+    model = onnx.helper.make_model(joined, opset_imports=parts[0].opset_import, ir_version=parts[0].ir_version)
+    onnx.checker.check_model(model, full_check=True)
+    onnx.save(model, file)

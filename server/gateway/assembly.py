@@ -5,6 +5,7 @@ Called by `python -m server`, cli.py and the tests.
 """
 
 import asyncio
+import gc
 import logging
 import signal
 from collections.abc import AsyncIterator, Callable
@@ -99,6 +100,9 @@ async def opened(settings: Settings, triton: str, stack: AsyncExitStack) -> Deci
     models = Models(triton)
     stack.push_async_callback(models.close)
     _warm()
+    # The catalogue's hundred thousand names live as long as the process: a collection need not walk them every time.
+    gc.collect()
+    gc.freeze()
     decider = Decider(repository, models, states, log, plan, settings)
     stack.push_async_callback(decider.close)
     return decider

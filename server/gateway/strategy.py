@@ -18,7 +18,6 @@ from server.gateway.errors import names_its_problems
 from server.gateway.words import decision_message
 from server.problems import DecisionIdTaken, InvalidRequest
 
-DEFAULT_CANDIDATES = 10
 MOST_CANDIDATES = 100
 BATCH_ID_BYTES = 180
 REMEMBERED_BATCHES = 8
@@ -101,7 +100,7 @@ def ask_from(request: strategy_pb2.DecideRequest) -> Ask:
     decision_id = fields.optional_id("decision_id", request.decision_id, subject) or uuid.uuid4().hex
     at_s = fields.moment_or_now(request, subject)
     if not request.HasField("max_candidates"):
-        return Ask(decision_id, shopper_id, at_s, DEFAULT_CANDIDATES)
+        return Ask(decision_id, shopper_id, at_s)
     limit = fields.whole("max_candidates", request.max_candidates, 0, MOST_CANDIDATES, subject)
     return Ask(decision_id, shopper_id, at_s, limit)
 

@@ -143,10 +143,11 @@ def menu_of(
     contact = shop_economics.contact_cost_micros
     cost[:, ad], cost[:, content], cost[:, social] = contact["ads"], contact["content"], contact["social"]
     ad_category, value[:, ad] = _best_ads(predicted, catalogue, shop_economics)
-    places = catalogue.items.showable_places(predicted.item_index, N_PANEL_ITEMS)
-    item_prob = np.take_along_axis(predicted.item_prob, places, axis=1).astype(np.float64)
-    panel = catalogue.items.rows_of(np.take_along_axis(predicted.item_index, places, axis=1))
-    np.copyto(panel, -1, where=~np.append(catalogue.items.is_showable, False)[panel])
+    listed = catalogue.items.rows_of(predicted.item_index)
+    is_hidden = catalogue.items.is_hidden(listed)
+    rows, places = np.arange(batch)[:, None], is_hidden.argsort(axis=1, kind="stable")[:, :N_PANEL_ITEMS]
+    panel = np.where(is_hidden[rows, places], -1, listed[rows, places])
+    item_prob = predicted.item_prob[rows, places].astype(np.float64)
     prices, lift = catalogue.items.prices_of(panel), catalogue.placements.get("content")
     value[:, content] = np.rint(economics.panel_values(item_prob, prices, lift, shop_economics))
     # Social stays at value 0: no source holds evidence of what a post adds, so only exploration can choose it.

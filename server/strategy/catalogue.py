@@ -92,18 +92,18 @@ class Items:
         """Price of each row, 0 where it is unknown, and of row -1."""
         return np.append(np.maximum(self.price_micros, 0), 0)
 
+    @cached_property
+    def _is_hidden(self) -> Bools:
+        """Whether each row may not be shown; row -1 never may."""
+        return ~np.append(self.is_showable, False)
+
+    def is_hidden(self, rows: Ints) -> Bools:
+        """Whether each row names nothing that may be shown."""
+        return self._is_hidden[rows]
+
     def rows_of(self, item_index: NDArray[np.int32]) -> Ints:
         """Row of each vocabulary index of a prediction; -1 where it names no item."""
         return np.take(self._row_of_index, item_index, mode="clip")
-
-    def showable_places(self, item_index: NDArray[np.int32], n_places: int) -> Ints:
-        """Places of the first showable items of each list; places that name nothing showable come last.
-
-        item_index  (batch, n_listed) int32  vocabulary indexes, best first
-        returns     (batch, n_places) int64  places in the list
-        """
-        hidden = ~np.append(self.is_showable, False)[self.rows_of(item_index)]
-        return np.argsort(hidden, axis=1, kind="stable")[:, :n_places]
 
     def prices_of(self, rows: Ints) -> Ints:
         """Price of each row; 0 where the row is -1 or its price is unknown."""

@@ -1,4 +1,4 @@
-"""Asks Triton's ensemble for everything the strategy needs to know of a batch of shoppers, in one call.
+"""Asks Triton for everything that the strategy needs to know of a batch of shoppers, in one call.
 
 In: features and item histories. Out: Predictions, checked to be finite, or a Problem in one sentence.
 Called by server/decide.py (`predict`) and by the planner (`predict_now`).
@@ -61,7 +61,7 @@ class Models:
         """Remember where to ask.
 
         address  "host:port" of Triton's gRPC door
-        name     the ensemble
+        name     the model that joins all others
         """
         self.address = address
         self.name = name
@@ -123,7 +123,7 @@ class Models:
                 call.cancel()
 
     async def is_ready(self, within_s: float = 1.0) -> bool:
-        """Whether Triton answers and the ensemble is loaded."""
+        """Whether Triton answers and the joined model is loaded."""
         asked = service_pb2.ModelReadyRequest(name=self.name)
         try:
             return bool((await self._stub.ModelReady(asked, timeout=within_s)).ready)

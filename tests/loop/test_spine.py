@@ -106,11 +106,15 @@ def test_every_known_shopper_gets_a_decision_with_economics_and_reasons(workplac
     with grpc.insecure_channel(address) as channel:
         stub = strategy_pb2_grpc.StrategyServiceStub(channel)
         for shopper in range(1, 6):
-            request = strategy_pb2.DecideRequest(shopper_id=f"s{shopper}", time_s=catalogue["as_of_s"])
+            request = strategy_pb2.DecideRequest(
+                shopper_id=f"s{shopper}", time_s=catalogue["as_of_s"], max_candidates=100
+            )
             decision = stub.Decide(request, timeout=10).decision
             assert decision.rung == strategy_pb2.RUNG_FULL
             assert 0 < decision.propensity <= 1
-            assert abs(sum(candidate.propensity for candidate in decision.candidates) - 1) < 1e-9  # sums of ≤ 10 floats
+            assert (
+                abs(sum(candidate.propensity for candidate in decision.candidates) - 1) < 1e-9
+            )  # sums of ≤ 100 floats
             assert decision.reasons
             assert decision.cost_micros >= 0
 

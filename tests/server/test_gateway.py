@@ -46,7 +46,7 @@ def problem_of(call: Callable[[], object]) -> tuple[grpc.StatusCode, str]:
 
 
 def test_decision_carries_its_economics_its_runner_up_and_its_reasons(doors: Doors) -> None:
-    decision = doors.strategy.Decide(ask(decision_id="d-1")).decision
+    decision = doors.strategy.Decide(ask(decision_id="d-1", max_candidates=10)).decision
     assert (decision.decision_id, decision.shopper_id, decision.plan_id) == ("d-1", "shopper-3", "plan-1")
     assert decision.rung == strategy_pb2.RUNG_FULL
     assert decision.score_micros == round(decision.value_micros - decision.shadow_price * decision.cost_micros)
@@ -76,9 +76,9 @@ def test_the_same_decision_id_gets_the_same_decision_and_costs_once(doors: Doors
 
 
 def test_decide_after_an_event_sees_the_new_state(doors: Doors) -> None:
-    before = doors.strategy.Decide(ask()).decision
+    before = doors.strategy.Decide(ask(max_candidates=10)).decision
     doors.feedback.Record(feedback_pb2.RecordRequest(events=[order()]))
-    after = doors.strategy.Decide(ask()).decision
+    after = doors.strategy.Decide(ask(max_candidates=10)).decision
     assert (before.state_age_s, after.state_age_s) == (12 * DAY_S, 0)
     assert after.candidates != before.candidates
 

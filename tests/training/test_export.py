@@ -19,7 +19,7 @@ from kernels.checks import InvalidInput
 from kernels.features import N_CATEGORIES, columns
 from server.repository import open_repository
 from tests.training.conftest import onnxruntime_serves
-from training.configs import ENSEMBLE, INPUTS, MODELS, OUTPUTS, config_text
+from training.configs import INPUTS, JOINED, MODELS, OUTPUTS, config_text
 from training.export import Answers, export, load_models
 from training.fit import TrainReport
 from training.parity import Disagreement, largest_difference
@@ -95,7 +95,7 @@ def test_items_come_best_first_and_only_from_the_vocabulary(repository: Path) ->
     assert all(np.unique(row).size == row.size for row in known["out_item_index"])
 
 
-@pytest.mark.parametrize("model", [*MODELS, ENSEMBLE])
+@pytest.mark.parametrize("model", [*MODELS, JOINED])
 def test_committed_configs_are_the_ones_that_export_writes(model: str) -> None:
     text = (ROOT / "model_repository" / model / "config.pbtxt").read_text()
     assert text == config_text(model)
