@@ -167,7 +167,7 @@ def _fit(
         fitted = fit(ours, EffectTask(train, train, recipe.seed), replace(recipe, n_epochs=1), progress, checkpoint)
         return np.zeros(N_ARMS), fitted.seconds
     first = fit(ours, EffectTask(early, late, recipe.seed), recipe, progress)
-    trust = _chosen_trust(ours, early, late)
+    trust = chosen_trust(ours, early, late)
     ours.load_state_dict(before)
     again = replace(recipe, n_epochs=first.best_epoch + 1, patience=recipe.n_epochs)
     fitted = fit(ours, EffectTask(train, late, recipe.seed), again, progress, checkpoint)
@@ -193,26 +193,25 @@ def _taken(adjusted: Adjusted, kept: NDArray[np.int64]) -> Adjusted:
     )
 
 
-def _chosen_trust(ours: Uplift, early: Adjusted, late: Adjusted) -> Floats:
-    """How far each arm's deviations improve the loss on later campaigns; within one standard error they count as noise."""
+def chosen_trust(ours: Uplift, early: Adjusted, late: Adjusted) -> Floats:
+    """How far each arm's deviations improve the loss on later campaigns; within one standard error they are noise.
+
+    early    campaigns that the effects were fitted on
+    late     later campaigns, which choose
+    returns  (N_ARMS,) float64  one of TRUSTS each; 0 keeps the constant
+    """
     constant = constant_effects(early)
-    centre = _centre(ours, early)
-    raw = _raw(ours, late.waves)
+    deviation = _raw(ours, late.waves) - _centre(ours, early)[late.waves.arm]
+    level = constant[late.waves.arm]
+    alone = (late.residual - level * late.sent_residual) ** 2
+    gains = [alone - (late.residual - (level + share * deviation) * late.sent_residual) ** 2 for share in TRUSTS]
     trust = np.zeros(N_ARMS)
     for arm in np.unique(late.waves.arm):
         rows = late.waves.arm == arm
-        residual, sent_residual = late.residual[rows], late.sent_residual[rows]
-
-        def losses(share: float) -> Floats:
-            effect = constant[arm] + share * (raw[rows] - centre[arm])  # noqa: B023 - called within the turn
-            missed: Floats = (residual - effect * sent_residual) ** 2  # noqa: B023
-            return missed
-
-        gains = {share: losses(0.0) - losses(share) for share in TRUSTS}
-        best = max(TRUSTS, key=lambda share: float(gains[share].sum()))  # noqa: B023
-        by_shopper = np.bincount(late.waves.rows.shopper[rows], gains[best])
-        if gains[best].sum() > np.sqrt((by_shopper**2).sum()):
-            trust[arm] = best
+        best = int(np.argmax([gain[rows].sum() for gain in gains]))
+        by_shopper = np.bincount(late.waves.rows.shopper[rows], gains[best][rows])
+        if by_shopper.sum() > np.sqrt((by_shopper**2).sum()):
+            trust[arm] = TRUSTS[best]
     return trust
 
 

@@ -141,7 +141,7 @@ def adjust(waves: Waves, seed: int) -> Adjusted:
 
 
 def _spend_model() -> HistGradientBoostingRegressor:
-    # Trees leave 5 % less variance than ridge on complete_journey, and every effect's interval is that much tighter (LOG.md).
+    # Trees leave 5 % less variance than ridge on complete_journey: tighter intervals for every effect (LOG.md).
     return HistGradientBoostingRegressor(
         max_iter=80, learning_rate=0.06, max_leaf_nodes=12, min_samples_leaf=60, early_stopping=False, random_state=0
     )

@@ -8,7 +8,8 @@ import torch
 
 from kernels.features import HISTORY, N_ARMS, N_FEATURES, columns
 from training.dataset import Dataset, Rows
-from training.effects import Decile, Linear, deciles_of, overlap_of
+from training.effects import Decile, EffectTask, Linear, chosen_trust, deciles_of, overlap_of
+from training.loop import Recipe, fit
 from training.models.uplift import Uplift
 from training.waves import OVERLAP, Waves, adjust, constant_effects, waves_of
 
@@ -73,6 +74,20 @@ def test_the_linear_rival_finds_a_planted_difference(chosen_shoppers: Waves) -> 
     varied = replace(chosen_shoppers, spend=chosen_shoppers.spend + 10.0 * taste * chosen_shoppers.sent)
     effects = Linear(adjust(varied, seed=0))(varied)
     assert np.corrcoef(effects, taste)[0, 1] > 0.9
+
+
+@pytest.mark.parametrize(("difference", "is_trusted"), [(12.0, True), (0.0, False)])
+def test_differences_between_shoppers_are_trusted_only_beyond_noise(
+    chosen_shoppers: Waves, difference: float, is_trusted: bool
+) -> None:
+    taste = chosen_shoppers.covariates[:, 0]
+    varied = replace(chosen_shoppers, spend=chosen_shoppers.spend + difference * taste * chosen_shoppers.sent)
+    early, late = (adjust(varied.take(np.flatnonzero(varied.wave == wave)), seed=wave) for wave in (0, 1))
+    torch.manual_seed(0)
+    model = Uplift()
+    model.standard.learn(torch.from_numpy(early.waves.rows.features))
+    fit(model, EffectTask(early, early, 0), Recipe(n_epochs=20, batch=256, learning_rate=1e-2), lambda _: None)
+    assert (chosen_trust(model, early, late)[0] > 0) == is_trusted
 
 
 def test_deciles_put_the_largest_predicted_effect_first(chosen_shoppers: Waves) -> None:
