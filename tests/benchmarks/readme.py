@@ -34,9 +34,9 @@ def table_of(record: dict[str, object]) -> str:
     figures, rivals = record["figures"], record["rivals"]
     assert isinstance(figures, dict)
     assert isinstance(rivals, dict)
-    rows = [f"| `{name}` | {number:.3g} | {_beside(name, rivals)} |" for name, number in figures.items()]
+    rows = [f"| `{name}` | {_number(number)} | {_beside(name, rivals)} |" for name, number in figures.items()]
     named = {label for name in figures for label in rivals if label.startswith(f"{name}: ")}
-    loose = [f"| {name} | {number:.3g} | |" for name, number in rivals.items() if name not in named]
+    loose = [f"| {name} | {_number(number)} | |" for name, number in rivals.items() if name not in named]
     told = (
         f"`python -m tests.benchmarks {record['name']}`, {record['date']}, {record['machine']}, "
         f"commit {record['commit']}, n = {record['n']:,}"
@@ -46,8 +46,14 @@ def table_of(record: dict[str, object]) -> str:
 
 def _beside(name: str, rivals: dict[str, float]) -> str:
     return ", ".join(
-        f"{label.split(': ', 1)[1]} {number:.3g}" for label, number in rivals.items() if label.startswith(f"{name}: ")
+        f"{label.split(': ', 1)[1]} {_number(number)}"
+        for label, number in rivals.items()
+        if label.startswith(f"{name}: ")
     )
+
+
+def _number(number: float) -> str:
+    return f"{number:,.0f}" if abs(number) >= 1_000 else f"{number:.3g}"
 
 
 if __name__ == "__main__":
