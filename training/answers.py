@@ -143,7 +143,7 @@ def study(
     torch.manual_seed(recipe.seed)
     ours, linear = Response(), Logistic()
     seconds = fit_response(task, ours, recipe, lambda step: progress(f"response: {step}"), checkpoint)
-    # The rival has its own rate and all the passes it needs: stopped early, before its rate had fallen, it lost 0.003 of
+    # The rival has its own rate and all the passes it needs: stopped early, before its rate fell, it lost 0.003 of
     # macro-AP and flattered us (LOG.md).
     passes = 6 * recipe.n_epochs
     rival = replace(recipe, learning_rate=1e-2, n_epochs=passes, batch=2_048, patience=passes)
