@@ -4,7 +4,8 @@ In: a module and a task that knows its losses. Out: the module with its best wei
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Protocol, TypedDict, cast
@@ -134,6 +135,20 @@ def _resume(
     return [], {name: value.clone() for name, value in model.state_dict().items()}
 
 
+@contextmanager
+def _repeatable() -> Iterator[None]:
+    """Sums in one order: on two threads torch otherwise adds the gradients of an indexed weight as they come.
+
+    Test: test_equal_seeds_give_equal_weights_on_two_threads.
+    """
+    was = torch.are_deterministic_algorithms_enabled()
+    torch.use_deterministic_algorithms(True)
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(was)
+
+
 def _is_improving(losses: list[float], patience: int) -> bool:
     return not losses or len(losses) - 1 - int(np.argmin(losses)) < patience
 
@@ -143,7 +158,7 @@ def _one_pass(model: nn.Module, task: Task, recipe: Recipe, optimiser: torch.opt
     order = np.random.default_rng((recipe.seed, epoch)).permutation(task.n_rows)
     n_steps = -(-task.n_rows // recipe.batch)
     model.train()
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[]), _repeatable():
         torch.manual_seed(recipe.seed * 1_000 + epoch)
         for step in range(n_steps):
             done = (epoch * n_steps + step) / (recipe.n_epochs * n_steps)

@@ -53,6 +53,28 @@ def test_equal_seeds_give_equal_weights_and_others_do_not() -> None:
     assert weights_of(one) == weights_of(same) != weights_of(other)
 
 
+def test_equal_seeds_give_equal_weights_on_two_threads() -> None:
+    class Looked(Line):
+        """Every row looks up many shared weights, so their gradients meet in one place."""
+
+        def loss(self, model: nn.Module, rows: np.ndarray, seed: int) -> Tensor:
+            places = torch.from_numpy(np.random.default_rng(seed).integers(0, 3, (rows.size, 20_000)))
+            weights = next(model.parameters())[0]
+            return super().loss(model, rows, seed) + (weights[places].sin() * torch.linspace(0, 1, 20_000)).mean()
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        runs = []
+        for _ in range(3):
+            model = fresh()
+            fit(model, Looked(), RECIPE, lambda _: None)
+            runs.append(weights_of(model))
+    finally:
+        torch.set_num_threads(threads)
+    assert runs[0] == runs[1] == runs[2]
+
+
 def test_a_killed_run_continues_to_the_weights_of_one_that_was_not(tmp_path: Path) -> None:
     whole, killed, continued = fresh(), fresh(), fresh()
     expected = fit(whole, Line(), RECIPE, lambda _: None)
