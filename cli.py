@@ -25,8 +25,7 @@ app = typer.Typer(
 )
 console = Console(highlight=False)
 
-SHOP, MODELS = Path("build/shop"), Path("build/models")
-DEMO = Path("build/demo")
+SHOP, MODELS, DEMO = Path("build/shop"), Path("build/models"), Path("build/demo")
 N_LATENCY_CALLS = 300
 
 ShopFolder = Annotated[Path, typer.Option("--shop", help="Canonical tables, as `stratagem ingest` writes them.")]
@@ -222,7 +221,7 @@ def serve(
     ] = None,
 ) -> None:
     """Start Triton and the gateway, and serve until Ctrl-C or SIGTERM."""
-    from server.gateway.assembly import run
+    from server.gateway.assembly import check_port, run
     from server.repository import open_repository
     from server.settings import load_settings
 
@@ -230,6 +229,7 @@ def serve(
     if port is not None:
         settings = settings.model_copy(update={"port": port})
     with _step("serve") as step:
+        check_port(settings)
         open_repository(settings.repository)
         _load_states(settings, shop, step)
     run(

@@ -8,6 +8,7 @@ import asyncio
 import gc
 import logging
 import signal
+import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -125,6 +126,24 @@ def _options(settings: Settings) -> list[tuple[str, int]]:
     ]
 
 
+def check_port(settings: Settings) -> None:
+    """Pass when the port to listen on is free: said before anything slow is done or a running gateway's files are touched.
+
+    raises  PortInUse
+    """
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as gRPC binds: a port just left is free
+        try:
+            probe.bind((settings.host, settings.port))
+        except OSError as error:
+            raise PortInUse(_taken(settings)) from error
+
+
+def _taken(settings: Settings) -> str:
+    listens = f"something else listens on {settings.host}:{settings.port}"
+    return f"STRATAGEM_PORT must be free, got {settings.port}: {listens}"
+
+
 def _bound(server: grpc.aio.Server, settings: Settings) -> int:
     wanted = f"{settings.host}:{settings.port}"
     try:
@@ -132,7 +151,7 @@ def _bound(server: grpc.aio.Server, settings: Settings) -> int:
     except RuntimeError:
         port = 0
     if port == 0:
-        raise PortInUse(f"STRATAGEM_PORT must be free, got {settings.port}: something else listens on {wanted}")
+        raise PortInUse(_taken(settings))
     return port
 
 
