@@ -127,7 +127,7 @@ def _options(settings: Settings) -> list[tuple[str, int]]:
 
 
 def check_port(settings: Settings) -> None:
-    """Pass when the port to listen on is free: said before anything slow is done or a running gateway's files are touched.
+    """Pass when the port to listen on is free: said before anything slow is done or a file is touched.
 
     raises  PortInUse
     """
