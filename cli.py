@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from evaluation.report import Strategy
     from server.planner import Planned
     from server.settings import Settings
-    from training.dataset import Dataset
 
 app = typer.Typer(
     no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__.split(":")[0]
@@ -361,7 +360,9 @@ def _load_states(settings: "Settings", shop: Path, step: Step) -> None:
     from server.repository import open_repository
     from server.state.embedded import EmbeddedStates
     from server.state.loading import sent_of, shoppers_of
+    from training.dataset import dataset_of
     from training.freshness import digest_of, is_fresh
+    from training.sources.shop import read_shop
 
     repository = open_repository(settings.repository)
     stamp = settings.state / "loaded"
@@ -369,7 +370,7 @@ def _load_states(settings: "Settings", shop: Path, step: Step) -> None:
     if is_fresh(stamp, digest):
         return
     shutil.rmtree(settings.state, ignore_errors=True)
-    dataset = _dataset(shop)
+    dataset = dataset_of(read_shop(shop))
     states = EmbeddedStates(settings.state, repository.vocabulary, settings.state_mib)
     try:
         ids, sent = dataset.vocabulary.shopper_ids, sent_of(dataset.shop.exposures)
@@ -380,17 +381,12 @@ def _load_states(settings: "Settings", shop: Path, step: Step) -> None:
     step.say(f"{loaded:,} shoppers' states from {dataset.ledger.n_events:,} events")
 
 
-def _dataset(shop: Path) -> "Dataset":
-    from training.dataset import dataset_of
-    from training.sources.shop import read_shop
-
-    return dataset_of(read_shop(shop))
-
-
 def _print_table(title: str, columns: Iterable[str], rows: Iterable[Iterable[str]]) -> None:
     from rich.table import Table
 
-    table = Table(*columns, title=title, title_justify="left")
+    table = Table(title=title, title_justify="left")
+    for column in columns:
+        table.add_column(column, overflow="fold")
     for row in rows:
         table.add_row(*row)
     console.print(table)

@@ -134,12 +134,13 @@ def model_tables(evaluation: Evaluation) -> list[tuple[str, Table]]:
 
 
 def _table(study: Study) -> Table:
+    """Figures down, models across: names of models break at spaces in a narrow terminal, names of figures would not."""
     if not study["rows"]:
         return Table(("note",), [(note,) for note in study["notes"]])
     known = study["rows"][0]["figures"]
     shown = [name for name in SHOWN if name in known] or list(known)
-    rows = [[row["name"], *(_cell(row["figures"].get(name)) for name in shown)] for row in study["rows"]]
-    return Table(("model", *shown), rows)
+    rows = [[name, *(_cell(row["figures"].get(name)) for row in study["rows"])] for name in shown]
+    return Table(("figure", *(row["name"] for row in study["rows"])), rows)
 
 
 def _cell(figure: _Interval | None) -> str:
