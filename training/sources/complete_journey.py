@@ -16,7 +16,7 @@ from pathlib import Path
 import polars as pl
 
 from training.sources import complete_journey_titles as titles
-from training.sources.tables import TABLES, Shop, check_table
+from training.sources.tables import TABLES, Days, Shop, check_table, shop_of, whole
 
 NAME = "complete_journey"
 # 2017-10-02 00:00 UTC, a Monday three quarters into the year.
@@ -46,20 +46,17 @@ def read(progress: Callable[[str], None]) -> Shop:
     coupons = _coupons(products)
     redemptions = _redemptions(lines, coupons)
     progress("reading 20.9 million promotion rows")
-    shop = Shop(
-        events=_events(lines),
-        items=_items(lines, products),
-        shoppers=_shoppers(lines),
-        offers=_offers(coupons, redemptions),
-        exposures=_exposures(),
-        outcomes=_outcomes(redemptions),
-        placements=_placements(lines),
-        name=NAME,
-        train_until_s=TRAIN_UNTIL_S,
-    )
-    for name, frame in shop.tables().items():
-        check_table(TABLES[name], frame)
-    return shop
+    tables = {
+        "events": _events(lines),
+        "items": _items(lines, products),
+        "shoppers": _shoppers(lines),
+        "offers": _offers(coupons, redemptions),
+        "exposures": _exposures(),
+        "outcomes": _outcomes(redemptions),
+        "placements": _placements(lines),
+    }
+    checked = {name: check_table(TABLES[name], whole(TABLES[name], frame)) for name, frame in tables.items()}
+    return shop_of(checked, NAME, train_until_s=TRAIN_UNTIL_S, days=Days(STORES_ZONE, "US"))
 
 
 def _scan(name: str) -> pl.LazyFrame:

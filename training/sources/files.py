@@ -12,7 +12,7 @@ import orjson
 import polars as pl
 
 from training.sources.columns import MONEY_SUFFIX, Found, found_columns, parsed, without_offset
-from training.sources.tables import TABLES, Breach, InvalidTable, Shop, Table, first_breach, shop_of
+from training.sources.tables import TABLES, Breach, InvalidTable, Shop, Table, first_breach, shop_of, whole
 
 # What is shown for a row that nobody named.
 NAMED_BY = {"items": "item_id", "offers": "offer_id"}
@@ -83,10 +83,7 @@ def _table(table: Table, path: Path, notes: list[str]) -> pl.DataFrame:
         if isinstance(column, Breach):
             raise _refusal(path, kind, column)
         columns.append(column)
-    given = pl.DataFrame(columns)
-    frame = given.with_columns(
-        pl.lit(None, column.dtype).alias(column.name) for column in table.columns if column.name not in given.columns
-    ).select(list(table.schema))
+    frame = whole(table, pl.DataFrame(columns))
     breach = first_breach(table, frame) or _unpaid_order(table, frame)
     if breach:
         in_file = {place.column.name: place.name for place in found}.get(breach.column, breach.column)

@@ -81,8 +81,8 @@ def _text(name: str, meaning: str, unset: str = "unknown", *, required: bool = F
     return Column(name, TEXT, meaning, unset, required)
 
 
-def _time(name: str, meaning: str) -> Column:
-    return Column(name, WHOLE, f"{meaning}, seconds since 1970 UTC", required=True)
+def _time(name: str, meaning: str, unset: str | None = None) -> Column:
+    return Column(name, WHOLE, f"{meaning}, seconds since 1970 UTC", unset, required=unset is None)
 
 
 def _money(name: str, meaning: str, unset: str, *, required: bool = False, fill: int | None = None) -> Column:
@@ -113,6 +113,9 @@ EVENTS = Table(
         _money("coupon_micros", "coupon discount on the line, whoever bears it", "0", fill=0),
         _id("order_id", "which order the line belongs to", "not part of an order (view, cart)", required=False),
         _id("store_id", "which store or sales channel sold it", "unknown, or there is only one", required=False),
+        _id("device_id", "the device or browser it came from; counted for risk", "unknown", required=False),
+        _id("address_id", "the delivery or network address; counted for risk", "unknown", required=False),
+        _id("card_id", "the means of payment, never its number; counted for risk", "unknown", required=False),
     ),
     mandatory=True,
 )
@@ -123,12 +126,13 @@ ITEMS = Table(
     (
         _id("item_id", "the product"),
         _text("title", "what a shopper calls it", "nobody named it; its id is shown"),
-        _text("category", "the group that a shopper would look under", "in no category", required=True),
+        _text("description", "what the shop says of it", "nothing"),
+        _text("category", "the group that a shopper would look under", "in no category"),
         _text("department", "the group of categories"),
         _text("brand", "who makes or owns it"),
         _money("price_micros", "typical price of one unit", "unknown"),
+        _money("cost_micros", "what one unit costs the shop", "unknown, and so is its margin"),
     ),
-    mandatory=True,
     key=("item_id",),
 )
 
@@ -138,9 +142,12 @@ SHOPPERS = Table(
     (
         _id("shopper_id", "who"),
         _text("age_band", "age in years, as a band such as 35-44"),
+        _text("gender", "as declared"),
+        _text("occupation", "as declared"),
         _text("income_band", "yearly household income, as a band such as 50-74K"),
         _text("household_size", "people in the household, as a number or a band such as 5+"),
         _text("n_children", "children in the household, as a number or a band such as 3+"),
+        _time("signed_up_s", "when the account was opened", unset="unknown"),
     ),
     key=("shopper_id",),
 )
@@ -209,18 +216,50 @@ PLACEMENTS = Table(
     ),
 )
 
+REVIEWS = Table(
+    "reviews",
+    "One review that a shopper wrote.",
+    (
+        _id("review_id", "the review"),
+        _id("shopper_id", "who wrote it", "unknown", required=False),
+        _id("item_id", "about which item", "the shop as a whole", required=False),
+        _time("time_s", "when", unset="unknown"),
+        Column("rating", REAL, "the mark given, in the shop's own scale", "none was given"),
+        _text("title", "its headline", "none"),
+        Column("text", TEXT, "what was written", required=True),
+    ),
+    key=("review_id",),
+)
+
 TABLES: Mapping[str, Table] = {
-    table.name: table for table in (EVENTS, ITEMS, SHOPPERS, OFFERS, EXPOSURES, OUTCOMES, PLACEMENTS)
+    table.name: table for table in (EVENTS, ITEMS, SHOPPERS, OFFERS, EXPOSURES, OUTCOMES, PLACEMENTS, REVIEWS)
 }
+
+
+@dataclass(frozen=True)
+class Days:
+    """What the shop's days are: where midnight is, and which days are not like others.
+
+    time_zone  IANA name of the zone the shop lives in
+    country    ISO 3166 code whose public holidays count; empty: none do
+    holidays   further days off as ISO 8601 dates, such as 2024-11-29
+    paydays    days of the month on which its shoppers are paid, 1 to 31; beyond a month's end means its last day
+    """
+
+    time_zone: str = "UTC"
+    country: str = ""
+    holidays: tuple[str, ...] = ()
+    paydays: tuple[int, ...] = (1,)
 
 
 @dataclass(frozen=True)
 class Shop:
     """A shop's canonical tables; the columns of each are those of TABLES.
 
-    name           "complete_journey", or the folder's name
+    name           "complete_journey", or what the shop calls itself
     currency_code  ISO 4217 code that every `_micros` column is in
     train_until_s  end of the training window, exclusive; what cleaning fitted, it fitted before this second
+    days           its calendar
     """
 
     events: pl.DataFrame
@@ -230,17 +269,25 @@ class Shop:
     exposures: pl.DataFrame
     outcomes: pl.DataFrame
     placements: pl.DataFrame
+    reviews: pl.DataFrame
     name: str = "shop"
     currency_code: str = "USD"
     train_until_s: int = 0
+    days: Days = Days()
 
     def tables(self) -> dict[str, pl.DataFrame]:
-        """The seven tables by name, in the order of TABLES."""
+        """The tables by name, in the order of TABLES."""
         return {name: getattr(self, name) for name in TABLES}
 
 
-def shop_of(tables: Mapping[str, pl.DataFrame], name: str, currency_code: str = "USD", train_until_s: int = 0) -> Shop:
-    """Return the shop of seven tables by name; one that is missing is empty."""
+def shop_of(
+    tables: Mapping[str, pl.DataFrame],
+    name: str,
+    currency_code: str = "USD",
+    train_until_s: int = 0,
+    days: Days = Days(),  # noqa: B008 - frozen
+) -> Shop:
+    """Return the shop of tables by name; one that is missing is empty."""
     held = {table: tables.get(table, TABLES[table].empty()) for table in TABLES}
     return Shop(
         events=held["events"],
@@ -250,9 +297,11 @@ def shop_of(tables: Mapping[str, pl.DataFrame], name: str, currency_code: str = 
         exposures=held["exposures"],
         outcomes=held["outcomes"],
         placements=held["placements"],
+        reviews=held["reviews"],
         name=name,
         currency_code=currency_code,
         train_until_s=train_until_s,
+        days=days,
     )
 
 
@@ -264,6 +313,17 @@ class Breach:
     rule: str
     value: object
     row: int
+
+
+def whole(table: Table, frame: pl.DataFrame) -> pl.DataFrame:
+    """Return the frame with exactly the table's columns, in order; one that it lacks is all unset.
+
+    frame  columns of `table`, with its types; some may be missing, others are left out
+    """
+    missing = [column for column in table.columns if column.name not in frame.columns]
+    return frame.with_columns(pl.lit(None, column.dtype).alias(column.name) for column in missing).select(
+        list(table.schema)
+    )
 
 
 def first_breach(table: Table, frame: pl.DataFrame) -> Breach | None:

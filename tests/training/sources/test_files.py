@@ -164,8 +164,8 @@ def test_a_file_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_missing_mandatory_table_is_named(tmp_path: Path) -> None:
-    (write(tmp_path) / "items.csv").unlink()
-    assert refusal(tmp_path) == f"{tmp_path} must hold one of items.csv, items.jsonl, items.parquet, got none"
+    (write(tmp_path) / "events.csv").unlink()
+    assert refusal(tmp_path) == f"{tmp_path} must hold one of events.csv, events.jsonl, events.parquet, got none"
 
 
 def test_a_table_given_twice_is_refused(tmp_path: Path) -> None:
