@@ -1,7 +1,7 @@
 """Rows that were taken out go here with their reason: nothing a shop gave is dropped without a word.
 
-In: rows that a reader could not understand or that cleaning removed. Out: quarantine.parquet beside the tables, a row for
-each with its input, line, rule and sentence. Readers and training/cleaning add; the owner reads it with any tool.
+In: rows that a reader could not understand or that cleaning removed. Out: quarantine.parquet beside the tables, one row
+for each, with its input, line, rule and sentence. Readers and training/cleaning add; the owner reads it with any tool.
 """
 
 from collections.abc import Iterator

@@ -19,7 +19,7 @@ ORIGIN: Mapping[str, pl.DataType] = {INPUT: pl.UInt32(), LINE: pl.Int64()}
 class Staged:
     """Every table's readable rows, not yet cleaned.
 
-    parts   table -> Arrow IPC files with the columns `staged_schema` gives; a table with a shopper_id holds all rows of a
+    parts   table -> Arrow IPC files with the columns of `staged_schema`; a table with a shopper_id holds all rows of a
             shopper in one part, any other table is one part; a part fits in memory several times over
     inputs  what was read, by the number in `_input`: a file's path, an s3:// address, or a database with its query
     n_rows  table -> rows in all parts

@@ -285,7 +285,7 @@ def shop_of(
     name: str,
     currency_code: str = "USD",
     train_until_s: int = 0,
-    days: Days = Days(),  # noqa: B008 - frozen
+    days: Days = Days(),
 ) -> Shop:
     """Return the shop of tables by name; one that is missing is empty."""
     held = {table: tables.get(table, TABLES[table].empty()) for table in TABLES}
