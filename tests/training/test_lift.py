@@ -9,7 +9,7 @@ import pytest
 from tests.shops.generate import write_little_shop
 from training.lift import placement_lift
 from training.sources import files
-from training.sources.tables import TABLES, WEEK_S, Shop, shop_of
+from training.sources.tables import TABLES, WEEK_S, Shop, shop_of, whole
 
 FIRST_S = 1_704_067_200
 N_ITEMS, N_STORES, N_WEEKS = 60, 4, 40
@@ -47,7 +47,7 @@ def sales_of(n_sold: np.ndarray, is_cut: np.ndarray, prefix: str = "p") -> pl.Da
         "discount_micros": is_cut[item, store, week].astype(np.int64), "coupon_micros": 0, "order_id": "o",
         "store_id": [f"m{n}" for n in store], "n": n_sold[item, store, week],
     })  # fmt: skip
-    return lines.select(pl.exclude("n").repeat_by("n").explode()).cast(TABLES["events"].schema)
+    return whole(TABLES["events"], lines.select(pl.exclude("n").repeat_by("n").explode()))
 
 
 def places_of(placed: np.ndarray, channel: str) -> pl.DataFrame:
