@@ -26,17 +26,20 @@ class Outliers(_Section):
     """Which values of a column are too far from the others, and what is done with them."""
 
     method: Literal["quantile", "iqr", "mad"] = Field(
-        "quantile",
+        default="quantile",
         description="quantile: beyond `factor` times a quantile; iqr: further than `factor` interquartile ranges from "
         "the quartiles; mad: further than `factor` scaled median absolute deviations from the median",
     )
-    limit: float = Field(0.999, gt=0.5, lt=1, description="which quantile; only for method quantile")
+    limit: float = Field(default=0.999, gt=0.5, lt=1, description="which quantile; only for method quantile")
     factor: float | None = Field(
-        None, gt=0, allow_inf_nan=False, description="how far is too far; unset: 10 for quantile, 3 for iqr, 5 for mad"
+        default=None,
+        gt=0,
+        allow_inf_nan=False,
+        description="how far is too far; unset: 10 for quantile, 3 for iqr, 5 for mad",
     )
     sides: Literal["above", "both"] = Field("above", description="whether values may also be too small")
     then: Literal["clip", "drop", "flag"] = Field(
-        "clip", description="clip: set to the limit; drop: remove the row; flag: mark in <column>_is_outlier"
+        default="clip", description="clip: set to the limit; drop: remove the row; flag: mark in <column>_is_outlier"
     )
 
 
@@ -44,13 +47,14 @@ class ColumnRules(_Section):
     """What is done with one column's values."""
 
     missing: Way | Constant | None = Field(
-        None, description="what happens to rows without a value; unset: what the table says of a missing value"
+        default=None, description="what happens to rows without a value; unset: what the table says of a missing value"
     )
     outliers: Outliers | Literal["keep"] | None = Field(
-        None, description="unset: clip quantity and paid of events at 10 times the 99.9 % quantile, keep all others"
+        default=None,
+        description="unset: clip quantity and paid of events at 10 times the 99.9 % quantile, keep all others",
     )
-    least: float | None = Field(None, allow_inf_nan=False, description="a value below it cannot be")
-    most: float | None = Field(None, allow_inf_nan=False, description="a value above it cannot be")
+    least: float | None = Field(default=None, allow_inf_nan=False, description="a value below it cannot be")
+    most: float | None = Field(default=None, allow_inf_nan=False, description="a value above it cannot be")
 
     @model_validator(mode="after")
     def _has_a_range(self) -> "ColumnRules":
@@ -63,9 +67,9 @@ class Bots(_Section):
     """Who shops like a program."""
 
     most_events_per_hour: int | None = Field(
-        None, ge=1, description="a shopper with more events than this within 3,600 seconds is a bot"
+        default=None, ge=1, description="a shopper with more events than this within 3,600 seconds is a bot"
     )
-    shopper_ids: tuple[str, ...] = Field((), description="glob patterns of shoppers known to be bots")
+    shopper_ids: tuple[str, ...] = Field(default=(), description="glob patterns of shoppers known to be bots")
 
 
 class TableRules(_Section):
@@ -77,18 +81,20 @@ class TableRules(_Section):
 
     columns: Mapping[str, ColumnRules] = Field(default={}, description="rules of single columns")
     duplicates: Literal["drop", "keep"] | None = Field(
-        None, description="rows equal in every column; unset: drop, but keep in outcomes, which may truly repeat"
+        default=None,
+        description="rows equal in every column; unset: drop, but keep in outcomes, which may truly repeat",
     )
     nothing_sold: Literal["drop", "keep"] = Field(
-        "drop", description="orders and refunds of no units for no money; only for events"
+        default="drop", description="orders and refunds of no units for no money; only for events"
     )
     test_accounts: tuple[str, ...] = Field(
-        (), description="glob patterns of shopper ids that are removed; those of events hold for every table"
+        default=(), description="glob patterns of shopper ids that are removed; those of events hold for every table"
     )
-    bots: Bots = Field(Bots(), description="shoppers that are removed; those of events hold for every table")
+    bots: Bots = Field(default=Bots(), description="shoppers that are removed; those of events hold for every table")
     returns: Literal["keep", "match"] = Field(
-        "keep", description="match: a refund gets the order of the line it gives back; only for events"
+        default="keep", description="match: a refund gets the order of the line it gives back; only for events"
     )
     unmatched_returns: Literal["keep", "drop"] = Field(
-        "keep", description="what happens to a refund without any earlier order line; only where returns are matched"
+        default="keep",
+        description="what happens to a refund without any earlier order line; only where returns are matched",
     )
