@@ -58,13 +58,13 @@ class Source(Protocol):
     """
 
     @property
-    def name(self) -> str: ...  # noqa: D102 - rows above
+    def name(self) -> str: ...
 
     @property
-    def place(self) -> str: ...  # noqa: D102 - rows above
+    def place(self) -> str: ...
 
     @property
-    def n_bytes(self) -> int: ...  # noqa: D102 - rows above
+    def n_bytes(self) -> int: ...
 
     def digest(self) -> str:
         """Return what identifies the content: another content, another digest."""
@@ -88,10 +88,10 @@ class Content(Protocol):
     """
 
     @property
-    def name(self) -> str: ...  # noqa: D102 - rows above
+    def name(self) -> str: ...
 
     @property
-    def n_bytes(self) -> int: ...  # noqa: D102 - rows above
+    def n_bytes(self) -> int: ...
 
     def digest(self) -> str:
         """Return what identifies the bytes: other bytes, another digest."""
