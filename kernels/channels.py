@@ -66,13 +66,14 @@ def channel_counts(contacts: Contacts, shopper: NDArray[np.int64], at_s: NDArray
     n_shoppers = contacts.offsets.size - 1
     check_each("shopper", shopper, (shopper >= 0) & (shopper < n_shoppers), f"in [0, {n_shoppers})")
     counts = np.zeros((shopper.size, 2 * len(CHANNELS)), np.float32)
-    columns = (contacts.offsets, contacts.time_s, contacts.channel, contacts.is_answer)
-    _channel_counts(*(plain(column) for column in columns), plain(shopper), plain(at_s), counts)
+    columns = (plain(contacts.offsets), plain(contacts.time_s), plain(contacts.channel), plain(contacts.is_answer))
+    _channel_counts(columns, plain(shopper), plain(at_s), counts)
     return counts
 
 
 @entry
-def _channel_counts(offsets, time_s, channel, is_answer, shopper, at_s, counts):
+def _channel_counts(columns, shopper, at_s, counts):
+    offsets, time_s, channel, is_answer = columns
     n_channels = counts.shape[1] // 2
     for query in range(shopper.size):
         for row in range(offsets[shopper[query]], offsets[shopper[query] + 1]):
