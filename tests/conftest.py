@@ -8,6 +8,8 @@ import pytest
 from server.triton.environment import Environment, NotPrepared, prepared
 from server.triton.process import serving
 from tests.requirements import missing
+from tests.servers.postgresql import Postgresql, postgresql
+from tests.servers.seaweed import Seaweed, seaweed
 from tests.tiny_repository import write_tiny_repository
 
 
@@ -27,6 +29,26 @@ def triton_environment() -> Environment:
     except (NotPrepared, OSError) as problem:
         missing(f"Triton's environment cannot be prepared: {problem}")
         raise
+
+
+@pytest.fixture(scope="session")
+def postgresql_server() -> Iterator[Postgresql]:
+    """A PostgreSQL whose tables tests add to; each names its own."""
+    try:
+        with postgresql() as server:
+            yield server
+    except FileNotFoundError as absent:
+        missing(str(absent))
+
+
+@pytest.fixture(scope="session")
+def seaweed_server() -> Iterator[Seaweed]:
+    """An S3 server with the bucket `shop`; each test has a prefix of its own."""
+    try:
+        with seaweed("shop") as server:
+            yield server
+    except FileNotFoundError as absent:
+        missing(str(absent))
 
 
 @pytest.fixture(scope="session")
