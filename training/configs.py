@@ -4,6 +4,7 @@ In: nothing but the table. Out: text that Triton parses as ModelConfig. Called b
 use the same names.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from kernels.features import HISTORY, N_ARMS, N_CATEGORIES, N_FEATURES, N_OFFER_GROUPS, N_TOP_ITEMS
@@ -17,6 +18,7 @@ JOINED = "predictions"
 class Tensor:
     """One named tensor of a model; the batch axis stands before `width` and is never written.
 
+    width      -1: as long as the batch's longest row
     data_type  Triton's name of it
     meaning    unit and range, for the config's reader
     """
@@ -55,9 +57,18 @@ def config_text(model: str) -> str:
     """
     inputs = (FEATURES_IN, HISTORY_IN) if model == JOINED else (INPUTS[model],)
     outputs = [tensor for name in MODELS for tensor in OUTPUTS[name]] if model == JOINED else OUTPUTS[model]
+    origin = "# Written by `stratagem export`; edit training/export.py instead.\n"
+    return origin + described(model, inputs, outputs, MOST_ROWS)
+
+
+def described(model: str, inputs: Iterable[Tensor], outputs: Iterable[Tensor], most_rows: int) -> str:
+    """Return what Triton must know of a model: its tensors, its largest batch, where it runs.
+
+    model      its name, and its folder's
+    most_rows  of one batch
+    """
     return (
-        "# Written by `stratagem export`; edit training/export.py instead.\n"
-        f'name: "{model}"\nbackend: "onnxruntime"\nmax_batch_size: {MOST_ROWS}\n'
+        f'name: "{model}"\nbackend: "onnxruntime"\nmax_batch_size: {most_rows}\n'
         + "".join(_line("input", tensor) for tensor in inputs)
         + "".join(_line("output", tensor) for tensor in outputs)
         # Mixed GPU and CPU groups do not load without a GPU; AUTO takes what there is.

@@ -5,7 +5,7 @@ In: a module whose forward is served. Out: model.onnx. Called by training/export
 
 import io
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from training.configs import INPUTS, OUTPUTS
+from training.configs import INPUTS, OUTPUTS, Tensor
 
 # Read by every ONNX Runtime since 1.15 and by Triton's images since 2023; 18 is the first with ScatterElements' sums.
 OPSET = 18
@@ -29,8 +29,30 @@ def write_graph(module: nn.Module, model: str, rows: NDArray[np.float32] | NDArr
     rows    (2, width) an example; two rows, so that no axis of one is taken for a constant
     file    model.onnx
     """
+    trace(module, model, INPUTS[model], OUTPUTS[model], rows, file)
+
+
+def trace(
+    module: nn.Module,
+    model: str,
+    source: Tensor,
+    targets: Sequence[Tensor],
+    rows: NDArray[np.float32] | NDArray[np.int32],
+    file: Path,
+) -> None:
+    """Write a module of one input as a graph with these tensors; a width of -1 is an axis of its own.
+
+    module   in eval mode
+    model    name of the graph
+    source   its input
+    targets  its outputs, each (batch, width)
+    rows     (2, width) an example
+    file     model.onnx
+    """
     written = io.BytesIO()
-    outputs = [tensor.name for tensor in OUTPUTS[model]]
+    axes = {tensor.name: {0: "batch"} for tensor in (source, *targets)}
+    if source.width < 0:
+        axes[source.name][1] = "length"
     with warnings.catch_warnings():
         # torch.export-based export needs onnxscript and names tensors itself; the tracer is deprecated, and keeps ours.
         warnings.filterwarnings("ignore", category=DeprecationWarning, module=r"torch\.onnx|training")
@@ -38,15 +60,15 @@ def write_graph(module: nn.Module, model: str, rows: NDArray[np.float32] | NDArr
             module,
             (torch.from_numpy(rows),),
             written,  # type: ignore[arg-type]  # the stub knows paths only
-            input_names=[INPUTS[model].name],
-            output_names=outputs,
-            dynamic_axes={name: {0: "batch"} for name in (INPUTS[model].name, *outputs)},
+            input_names=[source.name],
+            output_names=[tensor.name for tensor in targets],
+            dynamic_axes=axes,
             opset_version=OPSET,
             dynamo=False,
         )
     graph = onnx.load_from_string(written.getvalue())
     graph.graph.name = model
-    for output, tensor in zip(graph.graph.output, OUTPUTS[model], strict=True):
+    for output, tensor in zip(graph.graph.output, targets, strict=True):
         output.type.tensor_type.shape.dim[1].dim_value = tensor.width
     onnx.checker.check_model(graph, full_check=True)
     onnx.save(graph, file)
