@@ -27,7 +27,8 @@ from training.evidence import (
 )
 from training.labels import REDEEM_HORIZON_S, bought_categories, held_groups, redeemed_groups
 from training.loop import Progress, Recipe, fit
-from training.models.response import N_LABELS, Logistic, Response, Standard, response_loss
+from training.models.response import N_LABELS, Logistic, Response, response_loss
+from training.models.standard import Standard
 from training.sources.tables import InvalidTable
 
 FAMILIES = {"category": slice(0, N_CATEGORIES), "redeem": slice(N_CATEGORIES, N_LABELS)}

@@ -25,8 +25,10 @@ from kernels.features import columns
 from training.catalogue import catalogue_json, items_table
 from training.configs import INPUTS, JOINED, MODELS, OUTPUTS, config_text
 from training.dataset import TEST, WEEK_S, Dataset, Rows, dataset_of
+from training.features.tags import contacts_of, fit_tag_limits
 from training.graphs import join_graphs, write_graph
 from training.models import recommendation, response, uplift
+from training.models.standard import Standard
 from training.parity import largest_difference
 from training.sources.shop import read_shop
 
@@ -75,6 +77,9 @@ def export(
         parity = {model: Parity(local[model], triton[model]) for model in MODELS}
         (staged / "catalogue.json").write_bytes(catalogue_json(dataset))
         items_table(dataset).write_parquet(staged / "items.parquet")
+        limits = fit_tag_limits(dataset, contacts_of(dataset.shop, dataset.vocabulary))
+        (staged / "tags.json").write_bytes(limits.to_json())
+        (staged / "normalisation.json").write_bytes(_normalisations(served, dataset.splits.train_until_s))
         manifest = _manifest(staged, dataset, parity, models_folder)
         _move_into_place(staged, repository, manifest)
     return parity
@@ -114,6 +119,17 @@ def _state(file: Path) -> dict[str, torch.Tensor]:
         raise InvalidInput(f"{file} must exist; `stratagem train` writes it")
     state: dict[str, torch.Tensor] = torch.load(file, weights_only=True)
     return state
+
+
+def _normalisations(served: Mapping[str, nn.Module], fitted_until_s: int) -> bytes:
+    """What each model does to its features first, by model; one that reads none is left out."""
+    found = {
+        model: part.normalisation(fitted_until_s).to_json()
+        for model, module in served.items()
+        for part in module.modules()
+        if isinstance(part, Standard)
+    }
+    return orjson.dumps(found, option=orjson.OPT_INDENT_2)
 
 
 @contextmanager

@@ -9,18 +9,24 @@ from pathlib import Path
 import numpy as np
 import onnx
 import onnxruntime
+import orjson
 import polars as pl
 import pytest
 import torch
 from google.protobuf import text_format
+from onnx import numpy_helper
 from tritonclient.grpc import model_config_pb2
 
 from kernels.checks import InvalidInput
 from kernels.features import N_CATEGORIES, columns
+from kernels.tag_limits import TagLimits
 from server.repository import open_repository
 from tests.training.conftest import onnxruntime_serves
 from training.configs import INPUTS, JOINED, MODELS, OUTPUTS, config_text
+from training.dataset import TRAIN, WEEK_S, Dataset
 from training.export import Answers, export, load_models
+from training.features.normalisation import Moments, Normalisation
+from training.features.tags import contacts_of, fit_tag_limits
 from training.fit import TrainReport
 from training.parity import Disagreement, largest_difference
 
@@ -84,6 +90,35 @@ def test_probabilities_are_probabilities_and_slots_without_a_name_give_nothing(r
     assert category[:, 0].min() > 0
     assert unused
     assert (category[:, unused] == 0).all()
+
+
+def test_graphs_hold_the_normalisation_that_is_written_beside_them(repository: Path) -> None:
+    written = orjson.loads((repository / "normalisation.json").read_bytes())
+    assert set(written) == {"response", "uplift"}
+    for model, content in written.items():
+        graph = onnx.load(repository / model / "1" / "model.onnx").graph
+        held = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
+        fitted = Normalisation.from_json(orjson.dumps(content))
+        assert fitted.columns == columns()
+        assert fitted.mean == tuple(held[f"{model}.standard.mean"].tolist())
+        assert fitted.scale == tuple(held[f"{model}.standard.scale"].tolist())
+
+
+def test_normalisation_is_fitted_on_the_training_window_alone(repository: Path, dataset: Dataset) -> None:
+    written = orjson.loads((repository / "normalisation.json").read_bytes())["response"]
+    rows, _ = dataset.weekly()
+    train = rows.features[dataset.splits.part(rows.at_s, WEEK_S) == TRAIN]
+    known = Moments.of(train).normalisation(columns())
+    assert written["fitted_until_s"] == dataset.splits.train_until_s
+    # What the graph holds is rounded to float32.
+    np.testing.assert_allclose(written["mean"], known.mean, rtol=1e-7)
+    later = Moments.of(rows.features).normalisation(columns())
+    assert not np.allclose(written["mean"], later.mean, rtol=1e-4)
+
+
+def test_tag_limits_are_written_beside_the_models(repository: Path, dataset: Dataset) -> None:
+    limits = TagLimits.from_json((repository / "tags.json").read_bytes())
+    assert limits == fit_tag_limits(dataset, contacts_of(dataset.shop, dataset.vocabulary))
 
 
 def test_items_come_best_first_and_only_from_the_vocabulary(repository: Path) -> None:

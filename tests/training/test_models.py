@@ -8,7 +8,8 @@ from kernels import transitions
 from kernels.features import HISTORY, N_ARMS, N_CATEGORIES, N_FEATURES, N_OFFER_GROUPS, N_TOP_ITEMS
 from training.baskets import candidate_scores
 from training.models.recommendation import SILENT, Recommendation, basket_loss
-from training.models.response import N_LABELS, Response, Standard, response_loss
+from training.models.response import N_LABELS, Response, response_loss
+from training.models.standard import Standard
 from training.models.uplift import N_MEMBERS, Uplift, residual_loss
 
 
@@ -29,7 +30,7 @@ def test_response_loss_of_nothing_observed_is_zero() -> None:
 
 
 def test_a_column_that_never_varied_stays_silent() -> None:
-    standard = Standard(2)
+    standard = Standard(("kept", "silent"))
     standard.learn(torch.tensor([[1.0, 7.0], [3.0, 7.0]]))
     assert standard(torch.tensor([[2.0, 1e6]]))[0, 1].item() == 0.0
 

@@ -12,40 +12,13 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from kernels.features import N_CATEGORIES, N_FEATURES, N_OFFER_GROUPS, columns
+from training.models.standard import Standard
 
 N_LABELS = N_CATEGORIES + N_OFFER_GROUPS
 CATEGORY_FEATURES = ("category_lines_hl14d", "category_lines_hl91d", "category_recency_days")
 WIDTH, NARROW, OWN = 128, 32, 16
 # Log-odds of about one in twelve, near the base rate: starting there saves the first passes.
 RARE_LOGIT = -2.5
-
-
-class Standard(nn.Module):
-    """Signed log1p, then zero mean and unit spread over training rows: features arrive as the kernels write them."""
-
-    mean: Tensor
-    scale: Tensor
-
-    def __init__(self, n_features: int = N_FEATURES) -> None:
-        super().__init__()
-        self.register_buffer("mean", torch.zeros(n_features))
-        self.register_buffer("scale", torch.ones(n_features))
-
-    def learn(self, features: Tensor) -> None:
-        """Take mean and spread from the training rows.
-
-        features  (n, n_features) float32
-        """
-        squeezed = _squeezed(features)
-        self.mean.copy_(squeezed.mean(dim=0))
-        spread = squeezed.std(dim=0, correction=0)
-        # A column that never varied in training says nothing; scale 0 keeps it silent if it varies later.
-        self.scale.copy_(torch.where(spread > 1e-6, 1.0 / spread.clamp(min=1e-6), 0.0))
-
-    def forward(self, features: Tensor) -> Tensor:
-        """Standardised features within ±8, the same shape."""
-        standard: Tensor = ((_squeezed(features) - self.mean) * self.scale).clamp(-8.0, 8.0)
-        return standard
 
 
 class Response(nn.Module):
@@ -160,7 +133,3 @@ def response_loss(logits: Tensor, labels: Tensor, observed: Tensor) -> Tensor:
     """
     each = functional.binary_cross_entropy_with_logits(logits, labels, reduction="none")
     return (each * observed).sum() / observed.sum().clamp(min=1.0)
-
-
-def _squeezed(features: Tensor) -> Tensor:
-    return torch.sign(features) * torch.log1p(torch.abs(features))

@@ -8,8 +8,8 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from kernels.features import N_ARMS, N_FEATURES, columns
-from training.models.response import Standard
+from kernels.features import N_ARMS, columns
+from training.models.standard import Standard
 
 N_MEMBERS = 5
 WIDTH = 8
@@ -30,7 +30,7 @@ class Uplift(nn.Module):
         super().__init__()
         narrow = [place for place, name in enumerate(columns()) if "[" not in name]
         self.register_buffer("narrow", torch.tensor(narrow), persistent=False)
-        self.standard = Standard(N_FEATURES)
+        self.standard = Standard()
         self.inner = nn.Parameter(torch.randn(N_MEMBERS, len(narrow), WIDTH) * 0.1)
         self.inner_shift = nn.Parameter(torch.zeros(N_MEMBERS, 1, WIDTH))
         self.outer = nn.Parameter(torch.zeros(N_MEMBERS, WIDTH, N_ARMS))
