@@ -4,13 +4,13 @@ In: events in time order. Out: the columns of FAMILY. Called by features.py for 
 """
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from kernels.compiled import inlined
 from kernels.family import Family, Feature, answers
 from kernels.ledger import ORDER, Ledger
 from kernels.running import pushed, spread
-from kernels.spend import MICROS
+from kernels.spend import MICROS, UNITS_PER_MICRO
 
 _LINES, _UNITS, _CATEGORIES = 0, 1, 2  # over all orders, the open one included
 _CLOSED, _SPEND_MEAN, _SPEND_SQUARES = 3, 4, 5  # over the orders before the open one
@@ -19,7 +19,7 @@ _HAS_ORDER, _OPEN_LINES, _OPEN_SPEND, _OPEN_SEEN = 6, 7, 8, 9
 _MASK_BITS = 32
 
 
-@njit(nogil=True)
+@inlined
 def update(state, event):
     """Add one order line to the open order or begin the next; see Family.update.
 
@@ -31,7 +31,7 @@ def update(state, event):
     if event.begins_order:
         if state[_HAS_ORDER] > 0.0:
             state[_CLOSED], state[_SPEND_MEAN], state[_SPEND_SQUARES] = pushed(
-                state[_CLOSED], state[_SPEND_MEAN], state[_SPEND_SQUARES], state[_OPEN_SPEND] / MICROS
+                state[_CLOSED], state[_SPEND_MEAN], state[_SPEND_SQUARES], state[_OPEN_SPEND] * UNITS_PER_MICRO
             )
         state[_HAS_ORDER] = 1.0
         state[_OPEN_LINES:] = 0.0
@@ -44,17 +44,16 @@ def update(state, event):
         place = _OPEN_SEEN + slot // _MASK_BITS
         bit = np.int64(1) << (slot % _MASK_BITS)
         seen = np.int64(state[place])
-        if seen & bit == 0:
-            state[place] = float(seen | bit)
-            state[_CATEGORIES] += 1.0
+        state[place] = float(seen | bit)
+        state[_CATEGORIES] += seen & bit == 0
 
 
-@njit(nogil=True)
-def read(state, at_s, out):  # noqa: ARG001 - every family is read alike
+@inlined
+def read(state, moment, out):  # noqa: ARG001 - every family is read alike
     """Write the family's columns as of a time; see Family.read.
 
     state  (n_state,) float64
-    at_s   seconds, no earlier than the last event
+    moment  a clock.Moment
     out    (width,) float32  every column is written
     """
     out[:] = 0.0

@@ -4,19 +4,18 @@ In: events in time order. Out: the columns of FAMILY. Called by features.py for 
 """
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from kernels.compiled import inlined
 from kernels.family import Family, Feature, answers
 from kernels.ledger import N_CATEGORIES, ORDER, Ledger
 from kernels.recency import CAP_DAYS
-from kernels.running import days_since, decay
+from kernels.running import days_since
 
-# Each slot decays only when it is touched or read, from a time of its own: an event costs O(1), not O(categories).
-_LINES_14, _LINES_91, _LAST_S, _BREADTH = 0, N_CATEGORIES, 2 * N_CATEGORIES, 3 * N_CATEGORIES
+_LINES_14, _LINES_91, _LAST_S, _LINES, _BREADTH = (place * N_CATEGORIES for place in range(5))
 
 
-@njit(nogil=True)
+@inlined
 def update(state, event):
     """Count one order line in its category; see Family.update.
 
@@ -26,31 +25,38 @@ def update(state, event):
     if event.kind != ORDER or event.category < 0:
         return
     slot = np.int64(event.category)
-    gap_s = event.now_s - state[_LAST_S + slot]
-    if state[_LINES_91 + slot] == 0.0:
-        state[_BREADTH] += 1.0
-    state[_LINES_14 + slot] = state[_LINES_14 + slot] * decay(gap_s, 14.0) + 1.0
-    state[_LINES_91 + slot] = state[_LINES_91 + slot] * decay(gap_s, 91.0) + 1.0
+    state[_BREADTH] += state[_LINES + slot] == 0.0
+    state[_LINES + slot] += 1.0
+    state[_LINES_14 + slot] += event.worth.of_14
+    state[_LINES_91 + slot] += event.worth.of_91
     state[_LAST_S + slot] = event.now_s
 
 
-@njit(nogil=True)
-def read(state, at_s, out):
+@inlined
+def rescale(state, worth):
+    """Bring the sums that halve to a later landmark; see Family.rescale.
+
+    state  (n_state,) float64  changed in place
+    worth  a clock.Worth, ≤ 1
+    """
+    state[_LINES_14:_LINES_91] *= worth.of_14
+    state[_LINES_91:_LAST_S] *= worth.of_91
+
+
+@inlined
+def read(state, moment, out):
     """Write the family's columns as of a time; see Family.read.
 
     state  (n_state,) float64
-    at_s   seconds, no earlier than the last event
+    moment  a clock.Moment
     out    (width,) float32  every column is written
     """
+    worth = moment.worth
     for slot in range(N_CATEGORIES):
-        is_bought = state[_LINES_91 + slot] > 0.0
-        gap_s = at_s - state[_LAST_S + slot]
-        out[slot] = 0.0
-        out[N_CATEGORIES + slot] = 0.0
-        out[2 * N_CATEGORIES + slot] = days_since(at_s, state[_LAST_S + slot], is_bought, CAP_DAYS)
-        if is_bought:
-            out[slot] = state[_LINES_14 + slot] * decay(gap_s, 14.0)
-            out[N_CATEGORIES + slot] = state[_LINES_91 + slot] * decay(gap_s, 91.0)
+        is_bought = state[_LINES + slot] > 0.0
+        out[slot] = state[_LINES_14 + slot] * worth.of_14
+        out[N_CATEGORIES + slot] = state[_LINES_91 + slot] * worth.of_91
+        out[2 * N_CATEGORIES + slot] = days_since(moment.now_s, state[_LAST_S + slot], is_bought, CAP_DAYS)
     out[3 * N_CATEGORIES] = state[_BREADTH]
 
 
@@ -69,9 +75,10 @@ FAMILY = Family(
         ),
         Feature("category_breadth", "categories", "float32", 1, "categories", 0.0, "different categories ever bought"),
     ),
-    3 * N_CATEGORIES + 1,
+    4 * N_CATEGORIES + 1,
     update,
     read,
+    rescale,
 )
 
 

@@ -1,4 +1,4 @@
-"""A kernel's entry point, compiled at its first call and kept on disk. Inner loops use plain `njit` instead."""
+"""A kernel's entry point, compiled at its first call and kept on disk. Parts of it are `inlined`."""
 
 import hashlib
 from collections.abc import Callable
@@ -20,6 +20,17 @@ def sources_digest(folder: Path) -> str:
     for source in sorted(folder.glob("*.py")):
         digest.update(source.name.encode() + b"\0" + source.read_bytes() + b"\0")
     return digest.hexdigest()[:12]
+
+
+def inlined(part: Loop) -> Loop:
+    """Return a part of a loop that is compiled into its callers, never on its own.
+
+    part     a function that numba can compile
+    returns  same signature; the plain function when NUMBA_DISABLE_JIT is set
+    """
+    # LLVM alone leaves the families as calls, each handed every slice of the state: an event then costs twice as much
+    # (`python -m tests.benchmarks features`).
+    return cast(Loop, njit(nogil=True, inline="always")(part))
 
 
 def entry(loop: Loop) -> Loop:

@@ -4,18 +4,18 @@ In: events in time order. Out: the columns of FAMILY. Called by features.py for 
 """
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from kernels.compiled import inlined
 from kernels.family import Family, Feature, answers
 from kernels.ledger import EXPOSURE, REDEMPTION, Ledger
 from kernels.recency import CAP_DAYS
-from kernels.running import days_since, decay
+from kernels.running import days_since
 
 _EXPOSURES, _EXPOSURES_28, _EXPOSED_S, _REDEMPTIONS, _REDEMPTIONS_91, _REDEEMED_S = range(6)
 
 
-@njit(nogil=True)
+@inlined
 def update(state, event):
     """Count one exposure or redemption; see Family.update.
 
@@ -24,27 +24,38 @@ def update(state, event):
     """
     if event.kind == EXPOSURE:
         state[_EXPOSURES] += 1.0
-        state[_EXPOSURES_28] = state[_EXPOSURES_28] * decay(event.now_s - state[_EXPOSED_S], 28.0) + 1.0
+        state[_EXPOSURES_28] += event.worth.of_28
         state[_EXPOSED_S] = event.now_s
     if event.kind == REDEMPTION:
         state[_REDEMPTIONS] += 1.0
-        state[_REDEMPTIONS_91] = state[_REDEMPTIONS_91] * decay(event.now_s - state[_REDEEMED_S], 91.0) + 1.0
+        state[_REDEMPTIONS_91] += event.worth.of_91
         state[_REDEEMED_S] = event.now_s
 
 
-@njit(nogil=True)
-def read(state, at_s, out):
+@inlined
+def rescale(state, worth):
+    """Bring the sums that halve to a later landmark; see Family.rescale.
+
+    state  (n_state,) float64  changed in place
+    worth  a clock.Worth, ≤ 1
+    """
+    state[_EXPOSURES_28] *= worth.of_28
+    state[_REDEMPTIONS_91] *= worth.of_91
+
+
+@inlined
+def read(state, moment, out):
     """Write the family's columns as of a time; see Family.read.
 
     state  (n_state,) float64
-    at_s   seconds, no earlier than the last event
+    moment  a clock.Moment
     out    (width,) float32  every column is written
     """
-    out[0] = state[_EXPOSURES_28] * decay(at_s - state[_EXPOSED_S], 28.0)
-    out[1] = days_since(at_s, state[_EXPOSED_S], state[_EXPOSURES] > 0.0, CAP_DAYS)
+    out[0] = state[_EXPOSURES_28] * moment.worth.of_28
+    out[1] = days_since(moment.now_s, state[_EXPOSED_S], state[_EXPOSURES] > 0.0, CAP_DAYS)
     out[2] = min(state[_EXPOSURES], 1.0)
-    out[3] = state[_REDEMPTIONS_91] * decay(at_s - state[_REDEEMED_S], 91.0)
-    out[4] = days_since(at_s, state[_REDEEMED_S], state[_REDEMPTIONS] > 0.0, CAP_DAYS)
+    out[3] = state[_REDEMPTIONS_91] * moment.worth.of_91
+    out[4] = days_since(moment.now_s, state[_REDEEMED_S], state[_REDEMPTIONS] > 0.0, CAP_DAYS)
     out[5] = min(state[_REDEMPTIONS], 1.0)
     # A redemption without a known exposure still counts, over one.
     out[6] = state[_REDEMPTIONS] / max(state[_EXPOSURES], 1.0)
@@ -69,6 +80,7 @@ FAMILY = Family(
     6,
     update,
     read,
+    rescale,
 )
 
 

@@ -7,7 +7,6 @@ shopper. Both go through the same `_step` and `_write`, so they are equal bit fo
 from operator import index
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from kernels import (
@@ -23,11 +22,12 @@ from kernels import (
     spend,
     week,
 )
+from kernels.blocks import FEWEST_EVENTS, in_blocks
 from kernels.checks import InvalidInput, check, check_array, plain
-from kernels.compiled import entry
-from kernels.family import Family, Feature, check_queries, columns_of, sweep
+from kernels.compiled import entry, inlined
+from kernels.family import Family, Feature, check_queries, sweep
+from kernels.ledger import CART, ORDER, RANGES, REFUND, TIME_LIMIT_S, VIEW, Ledger
 from kernels.ledger import N_CATEGORIES as N_CATEGORIES
-from kernels.ledger import RANGES, TIME_LIMIT_S, Ledger
 
 N_OFFER_GROUPS = 16
 N_ARMS = 4
@@ -79,8 +79,25 @@ def features_at(
     check_queries(ledger, shopper, at_s)
     features = np.empty((shopper.size, N_FEATURES), np.float32)
     history = np.empty((shopper.size, HISTORY), np.int32)
-    _features_sweep(columns_of(ledger), plain(shopper), plain(at_s), empty_state(), features, history)
+    columns, shopper, at_s = ledger.columns, plain(shopper), plain(at_s)
+
+    def work(first: int, end: int) -> None:
+        _features_sweep(
+            columns, shopper[first:end], at_s[first:end], empty_state(), features[first:end], history[first:end]
+        )
+
+    if ledger.n_events < 2 * FEWEST_EVENTS:
+        work(0, shopper.size)
+    else:
+        in_blocks(_events_before(ledger, shopper), work)
     return features, history
+
+
+def _events_before(ledger: Ledger, shopper: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Events to be swept before each query: all of a shopper's count at its first query."""
+    n_events = np.diff(ledger.offsets)[shopper]
+    n_events[1:][shopper[1:] == shopper[:-1]] = 0
+    return np.concatenate(([0], np.cumsum(n_events)))
 
 
 def states_of(ledger: Ledger) -> NDArray[np.float64]:
@@ -91,7 +108,12 @@ def states_of(ledger: Ledger) -> NDArray[np.float64]:
     """
     states = np.empty((ledger.n_shoppers, N_STATE))
     shopper = np.arange(ledger.n_shoppers)
-    _states_sweep(columns_of(ledger), shopper, np.full(shopper.size, TIME_LIMIT_S), empty_state(), states)
+    columns, at_s = ledger.columns, np.full(shopper.size, TIME_LIMIT_S)
+
+    def work(first: int, end: int) -> None:
+        _states_sweep(columns, shopper[first:end], at_s[first:end], empty_state(), states[first:end])
+
+    in_blocks(ledger.offsets, work)
     return states
 
 
@@ -129,19 +151,26 @@ def apply_event(
     coupon_micros    coupon discount on the line
     raises           InvalidInput  if a value is out of range; the state is then unchanged
     """
-    event = (time_s, kind, item, category, order, quantity, paid_micros, discount_micros, coupon_micros)
-    for (name, (lowest, highest)), value in zip(_RANGES, event, strict=True):
-        if not lowest <= value <= highest:  # False for NaN too
-            raise InvalidInput(f"{name} must be in [{lowest}, {highest}], got {value}")
     check_array("state", state, np.float64)
     check(state.shape == (N_STATE,), f"state must have N_STATE {N_STATE} slots, got {state.size}")
     check(state.flags.writeable, "state must be writable, got a read-only array; copy it first")
-    # Plain numbers, or numba would compile once more for each numpy type a caller comes with.
-    line = (
-        index(time_s), index(kind), index(item), index(category), index(order),
-        float(quantity), index(paid_micros), index(discount_micros), index(coupon_micros),
-    )  # fmt: skip
-    _apply(state, line)
+    event = (time_s, kind, item, category, order, quantity, paid_micros, discount_micros, coupon_micros)
+    try:
+        # Plain numbers, or numba would compile once more for each numpy type a caller comes with.
+        is_taken = _apply(
+            state, index(time_s), index(kind), index(item), index(category), index(order),
+            float(quantity), index(paid_micros), index(discount_micros), index(coupon_micros),
+        )  # fmt: skip
+    except (OverflowError, TypeError):
+        is_taken = False
+    if not is_taken:
+        _say_what_is_wrong(event)
+
+
+def _say_what_is_wrong(event: tuple[float, ...]) -> None:
+    for (name, (lowest, highest)), value in zip(RANGES.items(), event, strict=True):
+        check(lowest <= value <= highest, f"{name} must be in [{lowest}, {highest}], got {value}")  # False for NaN too
+    raise InvalidInput(f"time, kind, item, category, order and micros must be whole numbers, got {event}")
 
 
 def read_states(states: NDArray[np.float64], at_s: NDArray[np.int64]) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
@@ -164,45 +193,72 @@ def read_states(states: NDArray[np.float64], at_s: NDArray[np.int64]) -> tuple[N
     return features, history
 
 
-_RANGES = tuple(RANGES.items())
+_RANGES = tuple((float(lowest), float(highest)) for lowest, highest in RANGES.values())
 # Where each family's slots and columns begin and end, in the order of FAMILIES.
 _SLOT = tuple(int(end) for end in np.cumsum([clock.N_STATE] + [family.n_state for family in FAMILIES]))
 _COLUMN = tuple(int(end) for end in np.cumsum([0] + [family.width for family in FAMILIES[:-1]]))
 
 
-@njit(nogil=True)
+@inlined
 def _step(state, line):
-    event = clock.advance(state[: _SLOT[0]], line)
+    moment, moved_years = clock.advance(state[: _SLOT[0]], line[0])
+    if moved_years > 0.0:
+        _rescale(state, clock.worth_of(-moved_years))
+    event = clock.event_of(state[: _SLOT[0]], moment, line)
     recency.update(state[_SLOT[0] : _SLOT[1]], event)
+    # One branch on the kind, rather than one in every family: only the families that a kind concerns are asked.
+    if event.kind == ORDER:
+        _take_order_line(state, event)
+    elif event.kind == VIEW or event.kind == CART:
+        frequency.update(state[_SLOT[1] : _SLOT[2]], event)
+        sessions.update(state[_SLOT[4] : _SLOT[5]], event)
+    elif event.kind == REFUND:
+        spend.update(state[_SLOT[2] : _SLOT[3]], event)
+    else:
+        contacts.update(state[_SLOT[7] : _SLOT[8]], event)
+
+
+@inlined
+def _take_order_line(state, event):
     frequency.update(state[_SLOT[1] : _SLOT[2]], event)
     spend.update(state[_SLOT[2] : _SLOT[3]], event)
     baskets.update(state[_SLOT[3] : _SLOT[4]], event)
     sessions.update(state[_SLOT[4] : _SLOT[5]], event)
     prices.update(state[_SLOT[5] : _SLOT[6]], event)
     week.update(state[_SLOT[6] : _SLOT[7]], event)
-    contacts.update(state[_SLOT[7] : _SLOT[8]], event)
     categories.update(state[_SLOT[8] : _SLOT[9]], event)
     sequences.update(state[_SLOT[9] : _SLOT[10]], event)
 
 
-@njit(nogil=True)
+@inlined
+def _rescale(state, worth):
+    frequency.rescale(state[_SLOT[1] : _SLOT[2]], worth)
+    spend.rescale(state[_SLOT[2] : _SLOT[3]], worth)
+    sessions.rescale(state[_SLOT[4] : _SLOT[5]], worth)
+    prices.rescale(state[_SLOT[5] : _SLOT[6]], worth)
+    week.rescale(state[_SLOT[6] : _SLOT[7]], worth)
+    contacts.rescale(state[_SLOT[7] : _SLOT[8]], worth)
+    categories.rescale(state[_SLOT[8] : _SLOT[9]], worth)
+
+
+@inlined
 def _write(state, at_s, out, row):
     features, history = out
     columns = features[row]
-    now_s = clock.read_time(state[: _SLOT[0]], at_s)
-    recency.read(state[_SLOT[0] : _SLOT[1]], now_s, columns[_COLUMN[0] : _COLUMN[1]])
-    frequency.read(state[_SLOT[1] : _SLOT[2]], now_s, columns[_COLUMN[1] : _COLUMN[2]])
-    spend.read(state[_SLOT[2] : _SLOT[3]], now_s, columns[_COLUMN[2] : _COLUMN[3]])
-    baskets.read(state[_SLOT[3] : _SLOT[4]], now_s, columns[_COLUMN[3] : _COLUMN[4]])
-    sessions.read(state[_SLOT[4] : _SLOT[5]], now_s, columns[_COLUMN[4] : _COLUMN[5]])
-    prices.read(state[_SLOT[5] : _SLOT[6]], now_s, columns[_COLUMN[5] : _COLUMN[6]])
-    week.read(state[_SLOT[6] : _SLOT[7]], now_s, columns[_COLUMN[6] : _COLUMN[7]])
-    contacts.read(state[_SLOT[7] : _SLOT[8]], now_s, columns[_COLUMN[7] : _COLUMN[8]])
-    categories.read(state[_SLOT[8] : _SLOT[9]], now_s, columns[_COLUMN[8] : _COLUMN[9]])
-    sequences.read(state[_SLOT[9] : _SLOT[10]], now_s, history[row])
+    moment = clock.moment_of(state[: _SLOT[0]], at_s)
+    recency.read(state[_SLOT[0] : _SLOT[1]], moment, columns[_COLUMN[0] : _COLUMN[1]])
+    frequency.read(state[_SLOT[1] : _SLOT[2]], moment, columns[_COLUMN[1] : _COLUMN[2]])
+    spend.read(state[_SLOT[2] : _SLOT[3]], moment, columns[_COLUMN[2] : _COLUMN[3]])
+    baskets.read(state[_SLOT[3] : _SLOT[4]], moment, columns[_COLUMN[3] : _COLUMN[4]])
+    sessions.read(state[_SLOT[4] : _SLOT[5]], moment, columns[_COLUMN[4] : _COLUMN[5]])
+    prices.read(state[_SLOT[5] : _SLOT[6]], moment, columns[_COLUMN[5] : _COLUMN[6]])
+    week.read(state[_SLOT[6] : _SLOT[7]], moment, columns[_COLUMN[6] : _COLUMN[7]])
+    contacts.read(state[_SLOT[7] : _SLOT[8]], moment, columns[_COLUMN[7] : _COLUMN[8]])
+    categories.read(state[_SLOT[8] : _SLOT[9]], moment, columns[_COLUMN[8] : _COLUMN[9]])
+    sequences.read(state[_SLOT[9] : _SLOT[10]], moment, history[row])
 
 
-@njit(nogil=True)
+@inlined
 def _keep(state, at_s, out, row):  # noqa: ARG001 - called as `_write` is
     out[row, :] = state
 
@@ -218,8 +274,20 @@ def _states_sweep(columns, shopper, at_s, state, states):
 
 
 @entry
-def _apply(state, line):
-    _step(state, line)
+def _apply(state, time_s, kind, item, category, order, quantity, paid, discount, coupon):
+    """Take the event in, unless a value is out of range; say whether it was."""
+    is_within = (
+        _holds(0, time_s) and _holds(1, kind) and _holds(2, item) and _holds(3, category) and _holds(4, order)
+        and _holds(5, quantity) and _holds(6, paid) and _holds(7, discount) and _holds(8, coupon)
+    )  # fmt: skip
+    if is_within:
+        _step(state, (time_s, kind, item, category, order, quantity, paid, discount, coupon))
+    return is_within
+
+
+@inlined
+def _holds(place, value):
+    return _RANGES[place][0] <= value <= _RANGES[place][1]
 
 
 @entry

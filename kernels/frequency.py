@@ -4,84 +4,86 @@ In: events in time order. Out: the columns of FAMILY. Called by features.py for 
 """
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from kernels.compiled import inlined
 from kernels.family import Family, Feature, answers
 from kernels.ledger import CART, ORDER, VIEW, Ledger
-from kernels.running import DAY_S, decay, pushed, spread
+from kernels.running import DAY_S, DAYS_PER_S, pushed, spread
 
 RATIO_CAP = 10.0
-_N_ORDERS, _ORDERS_7, _ORDERS_28, _ORDERS_91, _VIEWS_7, _CARTS_7, _LINES_28, _COUNTED_S, _LAST_ORDER_S = range(9)
-_GAPS, _GAP_DAYS, _GAP_SQUARES = 9, 10, 11
+_N_ORDERS, _ORDERS_7, _ORDERS_28, _ORDERS_91, _VIEWS_7, _CARTS_7, _LINES_28, _LAST_ORDER_S = range(8)
+_GAPS, _GAP_DAYS, _GAP_SQUARES = 8, 9, 10
 
 
-@njit(nogil=True)
+@inlined
 def update(state, event):
     """Count one event; see Family.update.
 
     state  (n_state,) float64  changed in place
     event  a clock.Event
     """
-    if event.kind != VIEW and event.kind != CART and event.kind != ORDER:
-        return
-    gap_s = event.now_s - state[_COUNTED_S]
-    if gap_s != 0.0:
-        week, month, quarter = decay(gap_s, 7.0), decay(gap_s, 28.0), decay(gap_s, 91.0)
-        state[_ORDERS_7] *= week
-        state[_VIEWS_7] *= week
-        state[_CARTS_7] *= week
-        state[_ORDERS_28] *= month
-        state[_LINES_28] *= month
-        state[_ORDERS_91] *= quarter
-        state[_COUNTED_S] = event.now_s
     if event.kind == VIEW:
-        state[_VIEWS_7] += 1.0
+        state[_VIEWS_7] += event.worth.of_7
     elif event.kind == CART:
-        state[_CARTS_7] += 1.0
-    else:
-        state[_LINES_28] += 1.0
+        state[_CARTS_7] += event.worth.of_7
+    elif event.kind == ORDER:
+        state[_LINES_28] += event.worth.of_28
         if event.begins_order:
-            _begin_order(state, event.now_s)
+            _begin_order(state, event)
 
 
-@njit(nogil=True)
-def _begin_order(state, now_s):
+@inlined
+def _begin_order(state, event):
     if state[_N_ORDERS] > 0.0:
-        gap_days = (now_s - state[_LAST_ORDER_S]) / DAY_S
+        gap_days = (event.now_s - state[_LAST_ORDER_S]) * DAYS_PER_S
         state[_GAPS], state[_GAP_DAYS], state[_GAP_SQUARES] = pushed(
             state[_GAPS], state[_GAP_DAYS], state[_GAP_SQUARES], gap_days
         )
     state[_N_ORDERS] += 1.0
-    state[_ORDERS_7] += 1.0
-    state[_ORDERS_28] += 1.0
-    state[_ORDERS_91] += 1.0
-    state[_LAST_ORDER_S] = now_s
+    state[_ORDERS_7] += event.worth.of_7
+    state[_ORDERS_28] += event.worth.of_28
+    state[_ORDERS_91] += event.worth.of_91
+    state[_LAST_ORDER_S] = event.now_s
 
 
-@njit(nogil=True)
-def read(state, at_s, out):
+@inlined
+def rescale(state, worth):
+    """Bring the sums that halve to a later landmark; see Family.rescale.
+
+    state  (n_state,) float64  changed in place
+    worth  a clock.Worth, ≤ 1
+    """
+    state[_ORDERS_7] *= worth.of_7
+    state[_VIEWS_7] *= worth.of_7
+    state[_CARTS_7] *= worth.of_7
+    state[_ORDERS_28] *= worth.of_28
+    state[_LINES_28] *= worth.of_28
+    state[_ORDERS_91] *= worth.of_91
+
+
+@inlined
+def read(state, moment, out):
     """Write the family's columns as of a time; see Family.read.
 
     state  (n_state,) float64
-    at_s   seconds, no earlier than the last event
+    moment  a clock.Moment
     out    (width,) float32  every column is written
     """
-    gap_s = at_s - state[_COUNTED_S]
-    week, month, quarter = decay(gap_s, 7.0), decay(gap_s, 28.0), decay(gap_s, 91.0)
+    worth = moment.worth
     mean_days = state[_GAP_DAYS]
     out[0] = state[_N_ORDERS]
-    out[1] = state[_ORDERS_7] * week
-    out[2] = state[_ORDERS_28] * month
-    out[3] = state[_ORDERS_91] * quarter
-    out[4] = state[_VIEWS_7] * week
-    out[5] = state[_CARTS_7] * week
-    out[6] = state[_LINES_28] * month
+    out[1] = state[_ORDERS_7] * worth.of_7
+    out[2] = state[_ORDERS_28] * worth.of_28
+    out[3] = state[_ORDERS_91] * worth.of_91
+    out[4] = state[_VIEWS_7] * worth.of_7
+    out[5] = state[_CARTS_7] * worth.of_7
+    out[6] = state[_LINES_28] * worth.of_28
     out[7] = mean_days
     out[8] = spread(state[_GAPS], state[_GAP_SQUARES])
     out[9] = 1.0
     if mean_days > 0.0:
-        out[9] = min((at_s - state[_LAST_ORDER_S]) / DAY_S / mean_days, RATIO_CAP)
+        out[9] = min((moment.now_s - state[_LAST_ORDER_S]) / DAY_S / mean_days, RATIO_CAP)
 
 
 def _count(name: str, meaning: str) -> Feature:
@@ -104,9 +106,10 @@ FAMILY = Family(
             "time since the last order over the mean time between orders, capped; 1 below two orders",
         ),
     ),
-    12,
+    11,
     update,
     read,
+    rescale,
 )  # fmt: skip
 
 

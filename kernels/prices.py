@@ -4,19 +4,17 @@ In: events in time order. Out: the columns of FAMILY. Called by features.py for 
 """
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from kernels.compiled import inlined
 from kernels.family import Family, Feature, answers
 from kernels.ledger import ORDER, Ledger
-from kernels.running import decay
 from kernels.spend import MICROS
 
-HALF_LIFE_DAYS = 91.0
-_LIST, _DISCOUNT, _LINES, _DISCOUNTED, _WITH_COUPON, _COUNTED_S = range(6)
+_LIST, _DISCOUNT, _LINES, _DISCOUNTED, _WITH_COUPON = range(5)
 
 
-@njit(nogil=True)
+@inlined
 def update(state, event):
     """Add one order line's prices; see Family.update.
 
@@ -25,25 +23,31 @@ def update(state, event):
     """
     if event.kind != ORDER:
         return
-    gap_s = event.now_s - state[_COUNTED_S]
-    if gap_s != 0.0:
-        state[:_COUNTED_S] *= decay(gap_s, HALF_LIFE_DAYS)
-        state[_COUNTED_S] = event.now_s
-    state[_LIST] += event.paid + event.discount + event.coupon
-    state[_DISCOUNT] += event.discount
-    state[_LINES] += 1.0
-    if event.discount > 0:
-        state[_DISCOUNTED] += 1.0
-    if event.coupon > 0:
-        state[_WITH_COUPON] += 1.0
+    worth = event.worth.of_91
+    state[_LIST] += (event.paid + event.discount + event.coupon) * worth
+    state[_DISCOUNT] += event.discount * worth
+    state[_LINES] += worth
+    # Products, not branches: whether a line is discounted is a coin that no processor guesses.
+    state[_DISCOUNTED] += worth * (event.discount > 0.0)
+    state[_WITH_COUPON] += worth * (event.coupon > 0.0)
 
 
-@njit(nogil=True)
-def read(state, at_s, out):
+@inlined
+def rescale(state, worth):
+    """Bring the sums that halve to a later landmark; see Family.rescale.
+
+    state  (n_state,) float64  changed in place
+    worth  a clock.Worth, ≤ 1
+    """
+    state[:] *= worth.of_91
+
+
+@inlined
+def read(state, moment, out):
     """Write the family's columns as of a time; see Family.read.
 
     state  (n_state,) float64
-    at_s   seconds, no earlier than the last event
+    moment  a clock.Moment
     out    (width,) float32  every column is written
     """
     out[:] = 0.0
@@ -55,7 +59,7 @@ def read(state, at_s, out):
         out[0] = state[_DISCOUNT] / state[_LIST]
     out[1] = state[_DISCOUNTED] / n_lines
     out[2] = state[_WITH_COUPON] / n_lines
-    out[3] = state[_WITH_COUPON] * decay(at_s - state[_COUNTED_S], HALF_LIFE_DAYS)
+    out[3] = state[_WITH_COUPON] * moment.worth.of_91
     out[4] = state[_LIST] / n_lines / MICROS
 
 
@@ -71,9 +75,10 @@ FAMILY = Family(
         _price("coupons_hl91d", "lines", "lines with a coupon, halved after every 91 days"),
         _price("line_price_hl91d", "currency units", "mean list price of a line: paid, discount and coupon together"),
     ),
-    6,
+    5,
     update,
     read,
+    rescale,
 )
 
 

@@ -4,20 +4,20 @@ In: events in time order. Out: the columns of FAMILY. Called by features.py for 
 """
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from kernels.compiled import inlined
 from kernels.family import Family, Feature, answers
 from kernels.ledger import CART, ORDER, REFUND, VIEW, Ledger
 from kernels.running import days_since
 
 CAP_DAYS = 365.0
 TENURE_CAP_DAYS = 3650.0
-_KINDS = (VIEW, CART, ORDER, REFUND)
+_KINDS = (VIEW, CART, ORDER, REFUND)  # in the order of their numbers
 _HAS_EVENT, _FIRST_S, _HAPPENED, _LAST_S = 0, 1, 2, 6
 
 
-@njit(nogil=True)
+@inlined
 def update(state, event):
     """Note the time of one event; see Family.update.
 
@@ -27,20 +27,21 @@ def update(state, event):
     if state[_HAS_EVENT] == 0.0:
         state[_HAS_EVENT] = 1.0
         state[_FIRST_S] = event.now_s
-    for place in range(len(_KINDS)):
-        if event.kind == _KINDS[place]:
-            state[_HAPPENED + place] = 1.0
-            state[_LAST_S + place] = event.now_s
+    place = event.kind - VIEW
+    if place < len(_KINDS):
+        state[_HAPPENED + place] = 1.0
+        state[_LAST_S + place] = event.now_s
 
 
-@njit(nogil=True)
-def read(state, at_s, out):
+@inlined
+def read(state, moment, out):
     """Write the family's columns as of a time; see Family.read.
 
     state  (n_state,) float64
-    at_s   seconds, no earlier than the last event
+    moment  a clock.Moment
     out    (width,) float32  every column is written
     """
+    at_s = moment.now_s
     for place in range(len(_KINDS)):
         happened = state[_HAPPENED + place] > 0.0
         out[place] = days_since(at_s, state[_LAST_S + place], happened, CAP_DAYS)

@@ -4,9 +4,9 @@ In: events in time order. Out: the columns of FAMILY. Called by features.py for 
 """
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from kernels.compiled import inlined
 from kernels.family import Family, Feature, answers
 from kernels.ledger import ORDER, Ledger
 
@@ -14,7 +14,7 @@ HISTORY = 50
 _ITEMS, _RING = 0, 1
 
 
-@njit(nogil=True)
+@inlined
 def update(state, event):
     """Remember the item of one order line; an unknown item, index 0, leaves no trace; see Family.update.
 
@@ -27,12 +27,12 @@ def update(state, event):
     state[_ITEMS] += 1.0
 
 
-@njit(nogil=True)
-def read(state, at_s, out):  # noqa: ARG001 - every family is read alike
+@inlined
+def read(state, moment, out):  # noqa: ARG001 - every family is read alike
     """Write the family's columns as of a time; see Family.read.
 
     state  (n_state,) float64
-    at_s   seconds, no earlier than the last event
+    moment  a clock.Moment
     out    (width,) int32  every column is written
     """
     n_items = np.int64(state[_ITEMS])

@@ -4,12 +4,11 @@ In: events in time order. Out: the columns of FAMILY. Called by features.py for 
 """
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from kernels.compiled import inlined
 from kernels.family import Family, Feature, answers
 from kernels.ledger import CART, ORDER, VIEW, Ledger
-from kernels.running import decay
 
 SESSION_GAP_S = 1_800.0
 _SESSIONS, _SESSIONS_28, _EVENTS, _CLOSED_S, _WITH_ORDER, _START_S, _LAST_S, _OPEN_EVENTS, _OPEN_CARTS, _OPEN_ORDERS = (
@@ -17,7 +16,7 @@ _SESSIONS, _SESSIONS_28, _EVENTS, _CLOSED_S, _WITH_ORDER, _START_S, _LAST_S, _OP
 )
 
 
-@njit(nogil=True)
+@inlined
 def update(state, event):
     """Continue the session or begin the next; see Family.update.
 
@@ -28,7 +27,7 @@ def update(state, event):
         return
     if state[_SESSIONS] == 0.0 or event.now_s - state[_LAST_S] > SESSION_GAP_S:
         state[_CLOSED_S] += state[_LAST_S] - state[_START_S]
-        state[_SESSIONS_28] = state[_SESSIONS_28] * decay(event.now_s - state[_START_S], 28.0) + 1.0
+        state[_SESSIONS_28] += event.worth.of_28
         state[_SESSIONS] += 1.0
         state[_START_S] = event.now_s
         state[_OPEN_EVENTS:] = 0.0
@@ -43,12 +42,22 @@ def update(state, event):
         state[_OPEN_ORDERS] += 1.0
 
 
-@njit(nogil=True)
-def read(state, at_s, out):
+@inlined
+def rescale(state, worth):
+    """Bring the sums that halve to a later landmark; see Family.rescale.
+
+    state  (n_state,) float64  changed in place
+    worth  a clock.Worth, ≤ 1
+    """
+    state[_SESSIONS_28] *= worth.of_28
+
+
+@inlined
+def read(state, moment, out):
     """Write the family's columns as of a time; see Family.read.
 
     state  (n_state,) float64
-    at_s   seconds, no earlier than the last event
+    moment  a clock.Moment
     out    (width,) float32  every column is written
     """
     out[:] = 0.0
@@ -57,13 +66,13 @@ def read(state, at_s, out):
         return
     open_s = state[_LAST_S] - state[_START_S]
     out[0] = n_sessions
-    out[1] = state[_SESSIONS_28] * decay(at_s - state[_START_S], 28.0)
+    out[1] = state[_SESSIONS_28] * moment.worth.of_28
     out[2] = state[_EVENTS] / n_sessions
     out[3] = (state[_CLOSED_S] + open_s) / n_sessions / 60.0
     out[4] = state[_WITH_ORDER] / n_sessions
     out[5] = state[_OPEN_EVENTS]
     out[6] = open_s / 60.0
-    if at_s - state[_LAST_S] <= SESSION_GAP_S:
+    if moment.now_s - state[_LAST_S] <= SESSION_GAP_S:
         out[7] = 1.0
         out[8] = state[_OPEN_CARTS]
 
@@ -87,6 +96,7 @@ FAMILY = Family(
     10,
     update,
     read,
+    rescale,
 )
 
 

@@ -4,18 +4,19 @@ In: events in time order. Out: the columns of FAMILY. Called by features.py for 
 """
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from kernels.compiled import inlined
 from kernels.family import Family, Feature, answers
 from kernels.ledger import ORDER, REFUND, Ledger
-from kernels.running import decay, pushed, spread
+from kernels.running import pushed, spread
 
 MICROS = 1e6
-_NET, _REFUNDED, _NET_7, _NET_28, _NET_91, _COUNTED_S, _LINES, _LINE_MEAN, _LINE_SQUARES = range(9)
+UNITS_PER_MICRO = 1e-6
+_NET, _REFUNDED, _NET_7, _NET_28, _NET_91, _LINES, _LINE_MEAN, _LINE_SQUARES = range(8)
 
 
-@njit(nogil=True)
+@inlined
 def update(state, event):
     """Add one order line or take one refund away; see Family.update.
 
@@ -24,39 +25,45 @@ def update(state, event):
     """
     if event.kind != ORDER and event.kind != REFUND:
         return
-    gap_s = event.now_s - state[_COUNTED_S]
-    if gap_s != 0.0:
-        state[_NET_7] *= decay(gap_s, 7.0)
-        state[_NET_28] *= decay(gap_s, 28.0)
-        state[_NET_91] *= decay(gap_s, 91.0)
-        state[_COUNTED_S] = event.now_s
     amount = event.paid
     if event.kind == REFUND:
         amount = -amount
         state[_REFUNDED] -= amount
     else:
         state[_LINES], state[_LINE_MEAN], state[_LINE_SQUARES] = pushed(
-            state[_LINES], state[_LINE_MEAN], state[_LINE_SQUARES], amount / MICROS
+            state[_LINES], state[_LINE_MEAN], state[_LINE_SQUARES], amount * UNITS_PER_MICRO
         )
     state[_NET] += amount
-    state[_NET_7] += amount
-    state[_NET_28] += amount
-    state[_NET_91] += amount
+    state[_NET_7] += amount * event.worth.of_7
+    state[_NET_28] += amount * event.worth.of_28
+    state[_NET_91] += amount * event.worth.of_91
 
 
-@njit(nogil=True)
-def read(state, at_s, out):
+@inlined
+def rescale(state, worth):
+    """Bring the sums that halve to a later landmark; see Family.rescale.
+
+    state  (n_state,) float64  changed in place
+    worth  a clock.Worth, ≤ 1
+    """
+    state[_NET_7] *= worth.of_7
+    state[_NET_28] *= worth.of_28
+    state[_NET_91] *= worth.of_91
+
+
+@inlined
+def read(state, moment, out):
     """Write the family's columns as of a time; see Family.read.
 
     state  (n_state,) float64
-    at_s   seconds, no earlier than the last event
+    moment  a clock.Moment
     out    (width,) float32  every column is written
     """
-    gap_s = at_s - state[_COUNTED_S]
+    worth = moment.worth
     out[0] = state[_NET] / MICROS
-    out[1] = state[_NET_7] * decay(gap_s, 7.0) / MICROS
-    out[2] = state[_NET_28] * decay(gap_s, 28.0) / MICROS
-    out[3] = state[_NET_91] * decay(gap_s, 91.0) / MICROS
+    out[1] = state[_NET_7] * worth.of_7 / MICROS
+    out[2] = state[_NET_28] * worth.of_28 / MICROS
+    out[3] = state[_NET_91] * worth.of_91 / MICROS
     out[4] = state[_REFUNDED] / MICROS
     out[5] = state[_LINE_MEAN]
     out[6] = spread(state[_LINES], state[_LINE_SQUARES])
@@ -82,9 +89,10 @@ FAMILY = Family(
         _money("line_spend_mean", "mean paid for an order line"),
         _money("line_spend_std", "spread of it; 0 below two lines"),
     ),
-    9,
+    8,
     update,
     read,
+    rescale,
 )
 
 

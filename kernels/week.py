@@ -3,24 +3,20 @@
 In: events in time order. Out: the columns of FAMILY. Called by features.py for every event and read.
 """
 
-import math
-
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
-from kernels.clock import hour_of, weekday_of
+from kernels.clock import round_the_clock, second_of_day, weekday_of
+from kernels.compiled import inlined
 from kernels.family import Family, Feature, answers
 from kernels.ledger import Ledger
-from kernels.running import decay
 
-HALF_LIFE_DAYS = 91.0
-SATURDAY = 5.0
-EVENING_HOUR = 18.0
-_ORDERS, _WEEKEND, _EVENING, _SIN, _COS, _COUNTED_S = range(6)
+SATURDAY = 5
+EVENING_S = 18 * 3_600
+_ORDERS, _WEEKEND, _EVENING, _SIN, _COS = range(5)
 
 
-@njit(nogil=True)
+@inlined
 def update(state, event):
     """Add the time of one order; see Family.update.
 
@@ -29,27 +25,35 @@ def update(state, event):
     """
     if not event.begins_order:
         return
-    state[:_COUNTED_S] *= decay(event.now_s - state[_COUNTED_S], HALF_LIFE_DAYS)
-    state[_COUNTED_S] = event.now_s
-    hour = hour_of(event.now_s)
-    state[_ORDERS] += 1.0
-    if weekday_of(event.now_s) >= SATURDAY:
-        state[_WEEKEND] += 1.0
-    if hour >= EVENING_HOUR:
-        state[_EVENING] += 1.0
-    state[_SIN] += math.sin(hour * math.pi / 12.0)
-    state[_COS] += math.cos(hour * math.pi / 12.0)
+    worth = event.worth.of_91
+    second = second_of_day(event.now_s)
+    sine, cosine = round_the_clock(second)
+    state[_ORDERS] += worth
+    state[_WEEKEND] += worth * (weekday_of(event.now_s) >= SATURDAY)
+    state[_EVENING] += worth * (second >= EVENING_S)
+    state[_SIN] += sine * worth
+    state[_COS] += cosine * worth
 
 
-@njit(nogil=True)
-def read(state, at_s, out):  # noqa: ARG001 - every family is read alike
+@inlined
+def rescale(state, worth):
+    """Bring the sums that halve to a later landmark; see Family.rescale.
+
+    state  (n_state,) float64  changed in place
+    worth  a clock.Worth, ≤ 1
+    """
+    state[:] *= worth.of_91
+
+
+@inlined
+def read(state, moment, out):  # noqa: ARG001 - every family is read alike
     """Write the family's columns as of a time; see Family.read.
 
     state  (n_state,) float64
-    at_s   seconds, no earlier than the last event
+    moment  a clock.Moment
     out    (width,) float32  every column is written
     """
-    # Ratios of sums that decay alike: they do not change between orders, so at_s has no say.
+    # Ratios of sums that decay alike: they do not change between orders, so the moment has no say.
     out[:] = 0.0
     if state[_ORDERS] > 0.0:
         for place in range(4):
@@ -67,9 +71,10 @@ FAMILY = Family(
         _when("order_hour_sin_hl91d", "sine", "mean sine of the order's hour on a 24-hour circle, UTC"),
         _when("order_hour_cos_hl91d", "cosine", "mean cosine of the order's hour on a 24-hour circle, UTC"),
     ),
-    6,
+    5,
     update,
     read,
+    rescale,
 )
 
 

@@ -141,3 +141,12 @@ def test_queries_that_descend_are_refused() -> None:
 def test_a_query_about_an_unknown_shopper_is_refused() -> None:
     with pytest.raises(InvalidInput, match=r"shopper must be in \[0, 1\), got 1"):
         prices.prices(empty_ledger(1), np.ones(1, np.int64), np.ones(1, np.int64))
+
+
+def test_a_sum_outlives_the_landmark_it_was_counted_from() -> None:
+    ledger = ledger_from([order_line(START_S + year * 365 * DAY_S, order=year, category=7) for year in range(25)])
+    at_s = START_S + 24 * 365 * DAY_S
+    counted = frequency.frequency(ledger, np.zeros(1, np.int64), np.array([at_s]))[0]
+    worths = [0.5 ** ((24 - year) * 365 / 91) for year in range(25)]
+    assert counted[0] == 25
+    assert_allclose(counted[3], sum(worths), rtol=1e-7)  # kept in float32
