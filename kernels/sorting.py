@@ -37,9 +37,10 @@ def offsets_of(shopper: Ints, n_shoppers: int) -> Ints:
 def is_sorted(shopper: Ints, time_s: Ints, kind: NDArray[np.int8], order: Ints) -> bool:
     """Say whether events ascend by shopper, then time, then kind, then order.
 
-    shopper, time_s, order  (n_events,) int64
-    kind                    (n_events,) int8
-    returns                 True for none and for one
+    shopper, time_s  (n_events,) int64
+    kind             (n_events,) int8
+    order            (n_events,) int64
+    returns          True for none and for one
     """
     return bool(_is_sorted(shopper, time_s, kind, order))
 
@@ -47,11 +48,13 @@ def is_sorted(shopper: Ints, time_s: Ints, kind: NDArray[np.int8], order: Ints) 
 def sorted_places(shopper: Ints, offsets: Ints, time_s: Ints, kind: NDArray[np.int8], order: Ints) -> Ints:
     """Return the places that sort events by shopper, then time, then kind, then order; what still ties keeps its place.
 
-    shopper, time_s, order  (n_events,) int64
-    offsets                 (n_shoppers + 1,) int64  from `offsets_of`
-    kind                    (n_events,) int8         in [0, 7]
-    returns                 (n_events,) int64
-    source                  np.lexsort((order, kind, time_s, shopper))
+    shopper  (n_events,) int64        in [0, n_shoppers)
+    offsets  (n_shoppers + 1,) int64  from `offsets_of`
+    time_s   (n_events,) int64
+    kind     (n_events,) int8         in [0, 7]
+    order    (n_events,) int64
+    returns  (n_events,) int64
+    source   np.lexsort((order, kind, time_s, shopper))
     """
     earliest, latest = int(time_s.min(initial=0)), int(time_s.max(initial=0))
     longest = int(np.diff(offsets).max(initial=0))

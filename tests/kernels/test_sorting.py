@@ -1,7 +1,5 @@
 """Events are sorted as numpy's own sort would, whichever way they come and however many threads do it."""
 
-from collections.abc import Iterator
-
 import numpy as np
 import pytest
 from hypothesis import given
@@ -20,11 +18,10 @@ EVENTS = st.lists(
 
 
 @pytest.fixture
-def two_threads(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def two_threads(monkeypatch: pytest.MonkeyPatch) -> None:
     """Blocks of any size, on two threads; back to what it was afterwards."""
     monkeypatch.setattr(blocks, "FEWEST_EVENTS", 1)
     monkeypatch.setattr(blocks, "_n_threads", 2)
-    yield
 
 
 def random_ledger(n_events: int, n_shoppers: int, n_seconds: int) -> Ledger:
