@@ -37,7 +37,7 @@ class Outliers(_Section):
         allow_inf_nan=False,
         description="how far is too far; unset: 10 for quantile, 3 for iqr, 5 for mad",
     )
-    sides: Literal["above", "both"] = Field("above", description="whether values may also be too small")
+    sides: Literal["above", "both"] = Field(default="above", description="whether values may also be too small")
     then: Literal["clip", "drop", "flag"] = Field(
         default="clip", description="clip: set to the limit; drop: remove the row; flag: mark in <column>_is_outlier"
     )
