@@ -1,0 +1,203 @@
+"""Behaviour sequences: the last events of a shopper as item, kind, gap and price band, for models of sequences.
+
+In: a ledger and queries, or one event at a time with the shopper's ring. Out: four columns, newest last, padded with
+zeros on the left. training and the online store call them. A gap is told as a bucket of its logarithm: models embed it,
+and equal ratios of time matter equally.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numba import njit, prange
+from numpy.typing import NDArray
+
+from kernels.checks import check, check_array, check_each, plain
+from kernels.compiled import entry
+from kernels.ledger import REDEMPTION, VIEW, Ledger
+from kernels.parallel import row_edges, spread
+
+LENGTH = 200
+# 54 bits hold the longest gap that a ledger allows.
+N_GAP_BUCKETS = 1 + 1 + 54
+
+
+@dataclass(frozen=True)
+class Sequences:
+    """The last events before each query, the newest at the end of its row; where there are fewer, zeros stand first.
+
+    item  (n_queries, length) int32  vocabulary index; 0 is unknown or none
+    kind  (n_queries, length) int8   of kernels.ledger; 0 is no event
+    gap   (n_queries, length) int8   bucket of the time since the event before: 0 at the shopper's first event, else
+                                     1 + the bits of its seconds: 1 is no second, 2 one, 3 two or three, 4 four to seven
+    band  (n_queries, length) int8   price band of the item; 0 is unknown
+    """
+
+    item: NDArray[np.int32]
+    kind: NDArray[np.int8]
+    gap: NDArray[np.int8]
+    band: NDArray[np.int8]
+
+
+@dataclass(frozen=True)
+class Ring:
+    """The last events of one shopper, each overwritten when `length` others have come.
+
+    columns  Sequences of one row, in the order of their places in the ring
+    clock    (2,) int64  events ever; time of the last one
+    """
+
+    columns: Sequences
+    clock: NDArray[np.int64]
+
+
+def sequences_at(
+    ledger: Ledger,
+    band_of_item: NDArray[np.int8],
+    shopper: NDArray[np.int64],
+    at_s: NDArray[np.int64],
+    length: int = LENGTH,
+) -> Sequences:
+    """Return each shopper's last events as of each query.
+
+    ledger        events of all shoppers
+    band_of_item  (n_items,) int8      price band by vocabulary index, fitted on the training window; 0 is unknown
+    shopper       (n_queries,) int64   shopper indexes, in any order
+    at_s          (n_queries,) int64   seconds; events at the very second count
+    length        events in a row, > 0
+    returns       Sequences of n_queries rows
+    raises        InvalidInput         if a query names an unknown shopper or an argument has another type or length
+    source        reference.behaviour.sequences_at
+    """
+    _check_bands(band_of_item, length)
+    check_array("shopper", shopper, np.int64)
+    check_array("at_s", at_s, np.int64)
+    check(shopper.size == at_s.size, f"at_s must have n_queries {shopper.size} values, got {at_s.size}")
+    check_each("shopper", shopper, (shopper >= 0) & (shopper < ledger.n_shoppers), f"in [0, {ledger.n_shoppers})")
+    told = _empty(shopper.size, length)
+    columns = tuple(plain(column) for column in (ledger.offsets, ledger.time_s, ledger.item, ledger.kind))
+    out = (told.item, told.kind, told.gap, told.band)
+    _sequences(row_edges(shopper.size), columns, plain(band_of_item), plain(shopper), plain(at_s), out)
+    return told
+
+
+def empty_ring(length: int = LENGTH) -> Ring:
+    """Return the ring of a shopper without events.
+
+    length   events it holds, > 0
+    returns  Ring of zeros
+    raises   InvalidInput  if length is not positive
+    """
+    check(length > 0, f"length must be > 0, got {length}")
+    return Ring(_empty(1, length), np.zeros(2, np.int64))
+
+
+def apply_event(ring: Ring, time_s: int, item: int, kind: int, band_of_item: NDArray[np.int8]) -> None:
+    """Take one event into a shopper's ring in constant time.
+
+    ring          of the shopper, changed in place
+    time_s        seconds, not before the last event's
+    item          vocabulary index
+    kind          of kernels.ledger
+    band_of_item  (n_items,) int8  price band by vocabulary index
+    raises        InvalidInput     if the kind is unknown or there are no bands
+    """
+    _check_bands(band_of_item, ring.columns.item.shape[1])
+    check(VIEW <= kind <= REDEMPTION, f"kind must be in [{VIEW}, {REDEMPTION}], got {kind}")
+    columns = ring.columns
+    _apply(
+        (columns.item[0], columns.kind[0], columns.gap[0], columns.band[0]),
+        ring.clock,
+        time_s,
+        item,
+        kind,
+        band_of_item,
+    )
+
+
+def read_ring(ring: Ring) -> Sequences:
+    """Return a shopper's last events as of now.
+
+    ring     of the shopper
+    returns  Sequences of one row, the very row that `sequences_at` has after the ring's events
+    """
+    columns = ring.columns
+    shift = -int(ring.clock[0] % columns.item.shape[1])
+    return Sequences(
+        np.roll(columns.item, shift, axis=1),
+        np.roll(columns.kind, shift, axis=1),
+        np.roll(columns.gap, shift, axis=1),
+        np.roll(columns.band, shift, axis=1),
+    )
+
+
+def _empty(n_queries: int, length: int) -> Sequences:
+    shape = (n_queries, length)
+    return Sequences(
+        np.zeros(shape, np.int32), np.zeros(shape, np.int8), np.zeros(shape, np.int8), np.zeros(shape, np.int8)
+    )
+
+
+def _check_bands(band_of_item: NDArray[np.int8], length: int) -> None:
+    check_array("band_of_item", band_of_item, np.int8)
+    check(band_of_item.size > 0, "band_of_item must have a band for item 0, got none")
+    check(length > 0, f"length must be > 0, got {length}")
+
+
+@njit(nogil=True, inline="always")
+def _gap_bucket(gap_s):
+    # A float64's exponent is the number of bits of a whole number less one, and takes no loop to find.
+    bits = np.float64(gap_s).view(np.int64) >> 52
+    return np.int8(bits - 1021 if gap_s > 0 else 1)
+
+
+@njit(nogil=True, inline="always")
+def _band(item, band_of_item):
+    return band_of_item[item] if item < band_of_item.size else np.int8(0)
+
+
+@njit(nogil=True, inline="always")
+def _n_until(first, end, time_s, at_s):
+    """Where the events after a time begin."""
+    while first < end:
+        middle = (first + end) // 2
+        if time_s[middle] <= at_s:
+            first = middle + 1
+        else:
+            end = middle
+    return first
+
+
+@njit(nogil=True)
+def _copy_last(first, end, columns, band_of_item, row, told):
+    _, time_s, item, kind = columns
+    items, kinds, gaps, bands = told
+    length = items.shape[1]
+    begin = max(first, end - length)
+    shift = length - end
+    for event in range(begin, end):
+        items[row, event + shift] = item[event]
+        kinds[row, event + shift] = kind[event]
+        bands[row, event + shift] = _band(item[event], band_of_item)
+    for event in range(max(begin, first + 1), end):
+        gaps[row, event + shift] = _gap_bucket(time_s[event] - time_s[event - 1])
+
+
+@spread
+def _sequences(edges, columns, band_of_item, shopper, at_s, told):
+    for block in prange(edges.size - 1):
+        for row in range(edges[block], edges[block + 1]):
+            first, end = columns[0][shopper[row]], columns[0][shopper[row] + 1]
+            until = _n_until(first, end, columns[1], at_s[row])
+            _copy_last(first, until, columns, band_of_item, row, told)
+
+
+@entry
+def _apply(told, clock, time_s, item, kind, band_of_item):
+    items, kinds, gaps, bands = told
+    place = clock[0] % items.size
+    items[place] = item
+    kinds[place] = kind
+    gaps[place] = _gap_bucket(time_s - clock[1]) if clock[0] > 0 else 0
+    bands[place] = _band(item, band_of_item)
+    clock[0] += 1
+    clock[1] = time_s
