@@ -1,6 +1,6 @@
 """Opens a model repository: every file as its manifest says, or one sentence saying which is not.
 
-In: a folder with manifest.json, catalogue.json, items.parquet and the models. Out: a frozen Repository.
+In: a folder with manifest.json, catalogue.json, items.parquet, tags.json and the models. Out: a frozen Repository.
 Called by `python -m server`, by the planner and by `stratagem doctor`.
 """
 
@@ -14,6 +14,8 @@ import orjson
 import polars as pl
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from kernels.checks import InvalidInput
+from kernels.tag_limits import TagLimits
 from server.problems import WrongRepository
 from server.strategy.catalogue import Catalogue, ChannelName, Items, Lift, Offer
 
@@ -34,6 +36,7 @@ class Repository:
     release     hash of the release, 12 hexadecimal digits
     vocabulary  hash of the item vocabulary: states written under another one do not fit
     features    names of the feature columns the models were trained on, in order
+    tag_limits  what shoppers' tags are told against; None in a release that was exported without
     """
 
     folder: Path
@@ -41,6 +44,7 @@ class Repository:
     vocabulary: str
     features: tuple[str, ...]
     catalogue: Catalogue
+    tag_limits: TagLimits | None = None
 
 
 class _Strict(BaseModel):
@@ -106,7 +110,15 @@ def open_repository(folder: Path) -> Repository:
         _check_hash(folder / name, expected)
     catalogue = _catalogue(folder / "catalogue.json", _items(folder / "items.parquet"))
     vocabulary = manifest.files["items.parquet"][:12]
-    return Repository(folder, manifest.release, vocabulary, tuple(manifest.features), catalogue)
+    limits = _tag_limits(folder / "tags.json") if "tags.json" in manifest.files else None
+    return Repository(folder, manifest.release, vocabulary, tuple(manifest.features), catalogue, limits)
+
+
+def _tag_limits(file: Path) -> TagLimits:
+    try:
+        return TagLimits.from_json(file.read_bytes())
+    except InvalidInput as error:
+        raise WrongRepository(f"{file}: {error}") from error
 
 
 def _check_hash(file: Path, expected: str) -> None:

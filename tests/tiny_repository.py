@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from kernels.features import HISTORY, N_ARMS, N_CATEGORIES, N_FEATURES, N_OFFER_GROUPS, N_TOP_ITEMS, columns
+from kernels.tag_limits import TagLimits
 
 N_ITEMS = 200
 CATEGORIES = ("milk", "bread", "fruit", "cheese", "coffee", "soap", "pasta", "snacks")
@@ -23,6 +24,23 @@ ARMS = ("A", "B", "C")
 AS_OF_S = 1_514_764_800  # 2018-01-01
 DAY_S = 86_400
 EMBEDDING = 8
+TAG_LIMITS = TagLimits(
+    train_until_s=AS_OF_S - 90 * DAY_S,
+    recency_days=(7.0, 14.0, 28.0, 56.0),
+    frequency=(0.5, 1.0, 2.0, 4.0),
+    monetary=(5.0, 10.0, 20.0, 40.0),
+    category_share=tuple(1 / len(CATEGORIES) if slot < len(CATEGORIES) else 0.0 for slot in range(N_CATEGORIES)),
+    category_price=(4.0,) * N_CATEGORIES,
+    promoted_share=(0.0, 0.0, 0.5, 1.0),
+    price_position=(0.5, 0.9, 1.1, 2.0),
+    sensitivity=(0.3, 0.6),
+    typical_gap_days=14.0,
+    at_risk_due=2.0,
+    lapsed_due=4.0,
+    churn_weeks=4,
+    churn_coefficients=(0.5, 0.5, 0.0, -1.0, 0.0, 0.0, 0.0),
+    channel_rate=(0.0, 0.1, 0.0, 0.0),
+)
 SELF_TEST_ROWS = 3
 
 FEATURES_IN = ("features", "TYPE_FP32", N_FEATURES)
@@ -60,6 +78,7 @@ def write_tiny_repository(folder: Path, seed: int = 0) -> None:
     (folder / "predictions" / "config.pbtxt").write_text(_ensemble())
     _write_self_tests(folder, rng)
     _items(rng).write_parquet(folder / "items.parquet")
+    (folder / "tags.json").write_bytes(TAG_LIMITS.to_json())
     (folder / "catalogue.json").write_text(json.dumps(_catalogue(rng), indent=1))
     _write_manifest(folder)
 
@@ -257,7 +276,7 @@ def _catalogue(rng: np.random.Generator) -> dict[str, object]:
 
 
 def _write_manifest(folder: Path) -> None:
-    names = ["catalogue.json", "items.parquet", "predictions/config.pbtxt"]
+    names = ["catalogue.json", "items.parquet", "tags.json", "predictions/config.pbtxt"]
     names += [f"{model}/{file}" for model in MODELS for file in ("config.pbtxt", "1/model.onnx", "1/self_test.npz")]
     files = {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in sorted(names)}
     manifest = {

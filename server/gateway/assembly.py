@@ -37,10 +37,11 @@ from server.feedback import FeedbackLog
 from server.gateway.feedback import FeedbackServicer
 from server.gateway.profile import ProfileServicer
 from server.gateway.recommendation import RecommendationServicer
+from server.gateway.shopper_tags import tags_message
 from server.gateway.strategy import StrategyServicer
 from server.planner import standing_plan
 from server.problems import PortInUse
-from server.repository import open_repository
+from server.repository import Repository, open_repository
 from server.settings import Settings
 from server.state.embedded import EmbeddedStates
 from server.triton.client import Models
@@ -100,7 +101,7 @@ async def opened(settings: Settings, triton: str, stack: AsyncExitStack) -> Deci
     stack.callback(log.close)
     models = Models(triton)
     stack.push_async_callback(models.close)
-    _warm()
+    _warm(repository)
     # The catalogue's hundred thousand names live as long as the process: a collection need not walk them every time.
     gc.collect()
     gc.freeze()
@@ -109,11 +110,13 @@ async def opened(settings: Settings, triton: str, stack: AsyncExitStack) -> Deci
     return decider
 
 
-def _warm() -> None:
+def _warm(repository: Repository) -> None:
     """Load the compiled kernels now: the first caller would wait for them, and for seconds where no cache is."""
     state = empty_state()
     apply_event(state, 1, ORDER, 0, 0, 0, 1.0, 0, 0, 0)
-    read_states(state[None, :], np.array([1], np.int64))
+    features, _ = read_states(state[None, :], np.array([1], np.int64))
+    if repository.tag_limits is not None:
+        tags_message(features, repository.tag_limits, repository.catalogue)
 
 
 def _options(settings: Settings) -> list[tuple[str, int]]:

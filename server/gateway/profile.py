@@ -1,6 +1,6 @@
 """ProfileService: what is known about a shopper.
 
-In: a shopper and a moment. Out: features as the models see them, a summary for people, the latest events.
+In: a shopper and a moment. Out: features as the models see them, tags and a summary for people, the latest events.
 """
 
 import grpc
@@ -11,6 +11,7 @@ from stratagem.v1 import profile_pb2, profile_pb2_grpc
 from kernels.features import FEATURES, read_states
 from server.gateway import fields
 from server.gateway.errors import names_its_problems
+from server.gateway.shopper_tags import tags_message
 from server.problems import UnknownShopper
 from server.repository import Repository
 from server.state.shopper import Shopper
@@ -25,6 +26,7 @@ class ProfileServicer(profile_pb2_grpc.ProfileServiceServicer):
 
     def __init__(self, repository: Repository, states: States) -> None:
         """Tell what the states say, in the catalogue's words."""
+        self._repository = repository
         self._catalogue = repository.catalogue
         self._states = states
 
@@ -38,6 +40,7 @@ class ProfileServicer(profile_pb2_grpc.ProfileServiceServicer):
             raise UnknownShopper(f"shopper_id must be known, got {shopper_id!r}; record an event of the shopper first")
         features, history = read_states(shopper.state[None, :], np.array([at_s], np.int64))
         message = features_message(features[0], history[0])
+        limits = self._repository.tag_limits
         return profile_pb2.GetResponse(
             shopper_id=shopper_id,
             features=message,
@@ -46,6 +49,7 @@ class ProfileServicer(profile_pb2_grpc.ProfileServiceServicer):
             state_age_s=max(0, at_s - shopper.last_event_s) if shopper.last_event_s else 0,
             time_s=at_s,
             currency_code=self._catalogue.currency_code,
+            tags=None if limits is None else tags_message(features, limits, self._catalogue),
         )
 
 

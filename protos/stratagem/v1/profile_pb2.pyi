@@ -1,11 +1,59 @@
 from stratagem.v1 import event_pb2 as _event_pb2
 from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from collections.abc import Iterable as _Iterable, Mapping as _Mapping
 from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 
 DESCRIPTOR: _descriptor.FileDescriptor
+
+class Tier(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    TIER_UNSPECIFIED: _ClassVar[Tier]
+    TIER_CHAMPION: _ClassVar[Tier]
+    TIER_LOYAL: _ClassVar[Tier]
+    TIER_BIG_SPENDER: _ClassVar[Tier]
+    TIER_RECENT: _ClassVar[Tier]
+    TIER_SLIPPING: _ClassVar[Tier]
+    TIER_OCCASIONAL: _ClassVar[Tier]
+    TIER_DORMANT: _ClassVar[Tier]
+
+class PriceSensitivity(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    PRICE_SENSITIVITY_UNSPECIFIED: _ClassVar[PriceSensitivity]
+    PRICE_SENSITIVITY_LOW: _ClassVar[PriceSensitivity]
+    PRICE_SENSITIVITY_MEDIUM: _ClassVar[PriceSensitivity]
+    PRICE_SENSITIVITY_HIGH: _ClassVar[PriceSensitivity]
+
+class Lifecycle(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    LIFECYCLE_UNSPECIFIED: _ClassVar[Lifecycle]
+    LIFECYCLE_PROSPECT: _ClassVar[Lifecycle]
+    LIFECYCLE_NEW: _ClassVar[Lifecycle]
+    LIFECYCLE_ACTIVE: _ClassVar[Lifecycle]
+    LIFECYCLE_AT_RISK: _ClassVar[Lifecycle]
+    LIFECYCLE_LAPSED: _ClassVar[Lifecycle]
+    LIFECYCLE_WON_BACK: _ClassVar[Lifecycle]
+TIER_UNSPECIFIED: Tier
+TIER_CHAMPION: Tier
+TIER_LOYAL: Tier
+TIER_BIG_SPENDER: Tier
+TIER_RECENT: Tier
+TIER_SLIPPING: Tier
+TIER_OCCASIONAL: Tier
+TIER_DORMANT: Tier
+PRICE_SENSITIVITY_UNSPECIFIED: PriceSensitivity
+PRICE_SENSITIVITY_LOW: PriceSensitivity
+PRICE_SENSITIVITY_MEDIUM: PriceSensitivity
+PRICE_SENSITIVITY_HIGH: PriceSensitivity
+LIFECYCLE_UNSPECIFIED: Lifecycle
+LIFECYCLE_PROSPECT: Lifecycle
+LIFECYCLE_NEW: Lifecycle
+LIFECYCLE_ACTIVE: Lifecycle
+LIFECYCLE_AT_RISK: Lifecycle
+LIFECYCLE_LAPSED: Lifecycle
+LIFECYCLE_WON_BACK: Lifecycle
 
 class GetRequest(_message.Message):
     __slots__ = ("shopper_id", "time_s")
@@ -29,6 +77,44 @@ class Summary(_message.Message):
     top_categories: _containers.RepeatedScalarFieldContainer[str]
     def __init__(self, recency_days: _Optional[float] = ..., n_orders: _Optional[int] = ..., paid_micros: _Optional[int] = ..., discount_share: _Optional[float] = ..., top_categories: _Optional[_Iterable[str]] = ...) -> None: ...
 
+class Affinity(_message.Message):
+    __slots__ = ("category", "lift")
+    CATEGORY_FIELD_NUMBER: _ClassVar[int]
+    LIFT_FIELD_NUMBER: _ClassVar[int]
+    category: str
+    lift: float
+    def __init__(self, category: _Optional[str] = ..., lift: _Optional[float] = ...) -> None: ...
+
+class ShopperTags(_message.Message):
+    __slots__ = ("recency_score", "frequency_score", "monetary_score", "tier", "affinities", "price_sensitivity", "price_sensitivity_rank", "promoted_line_share", "price_position", "churn_prob", "churn_weeks", "expected_gap_days", "lifecycle")
+    RECENCY_SCORE_FIELD_NUMBER: _ClassVar[int]
+    FREQUENCY_SCORE_FIELD_NUMBER: _ClassVar[int]
+    MONETARY_SCORE_FIELD_NUMBER: _ClassVar[int]
+    TIER_FIELD_NUMBER: _ClassVar[int]
+    AFFINITIES_FIELD_NUMBER: _ClassVar[int]
+    PRICE_SENSITIVITY_FIELD_NUMBER: _ClassVar[int]
+    PRICE_SENSITIVITY_RANK_FIELD_NUMBER: _ClassVar[int]
+    PROMOTED_LINE_SHARE_FIELD_NUMBER: _ClassVar[int]
+    PRICE_POSITION_FIELD_NUMBER: _ClassVar[int]
+    CHURN_PROB_FIELD_NUMBER: _ClassVar[int]
+    CHURN_WEEKS_FIELD_NUMBER: _ClassVar[int]
+    EXPECTED_GAP_DAYS_FIELD_NUMBER: _ClassVar[int]
+    LIFECYCLE_FIELD_NUMBER: _ClassVar[int]
+    recency_score: int
+    frequency_score: int
+    monetary_score: int
+    tier: Tier
+    affinities: _containers.RepeatedCompositeFieldContainer[Affinity]
+    price_sensitivity: PriceSensitivity
+    price_sensitivity_rank: float
+    promoted_line_share: float
+    price_position: float
+    churn_prob: float
+    churn_weeks: int
+    expected_gap_days: float
+    lifecycle: Lifecycle
+    def __init__(self, recency_score: _Optional[int] = ..., frequency_score: _Optional[int] = ..., monetary_score: _Optional[int] = ..., tier: _Optional[_Union[Tier, str]] = ..., affinities: _Optional[_Iterable[_Union[Affinity, _Mapping]]] = ..., price_sensitivity: _Optional[_Union[PriceSensitivity, str]] = ..., price_sensitivity_rank: _Optional[float] = ..., promoted_line_share: _Optional[float] = ..., price_position: _Optional[float] = ..., churn_prob: _Optional[float] = ..., churn_weeks: _Optional[int] = ..., expected_gap_days: _Optional[float] = ..., lifecycle: _Optional[_Union[Lifecycle, str]] = ...) -> None: ...
+
 class LatestEvent(_message.Message):
     __slots__ = ("time_s", "kind", "item_id", "title", "paid_micros")
     TIME_S_FIELD_NUMBER: _ClassVar[int]
@@ -44,7 +130,7 @@ class LatestEvent(_message.Message):
     def __init__(self, time_s: _Optional[int] = ..., kind: _Optional[_Union[_event_pb2.EventKind, str]] = ..., item_id: _Optional[str] = ..., title: _Optional[str] = ..., paid_micros: _Optional[int] = ...) -> None: ...
 
 class GetResponse(_message.Message):
-    __slots__ = ("shopper_id", "features", "summary", "latest_events", "state_age_s", "time_s", "currency_code")
+    __slots__ = ("shopper_id", "features", "summary", "latest_events", "state_age_s", "time_s", "currency_code", "tags")
     SHOPPER_ID_FIELD_NUMBER: _ClassVar[int]
     FEATURES_FIELD_NUMBER: _ClassVar[int]
     SUMMARY_FIELD_NUMBER: _ClassVar[int]
@@ -52,6 +138,7 @@ class GetResponse(_message.Message):
     STATE_AGE_S_FIELD_NUMBER: _ClassVar[int]
     TIME_S_FIELD_NUMBER: _ClassVar[int]
     CURRENCY_CODE_FIELD_NUMBER: _ClassVar[int]
+    TAGS_FIELD_NUMBER: _ClassVar[int]
     shopper_id: str
     features: ShopperFeatures
     summary: Summary
@@ -59,7 +146,8 @@ class GetResponse(_message.Message):
     state_age_s: int
     time_s: int
     currency_code: str
-    def __init__(self, shopper_id: _Optional[str] = ..., features: _Optional[_Union[ShopperFeatures, _Mapping]] = ..., summary: _Optional[_Union[Summary, _Mapping]] = ..., latest_events: _Optional[_Iterable[_Union[LatestEvent, _Mapping]]] = ..., state_age_s: _Optional[int] = ..., time_s: _Optional[int] = ..., currency_code: _Optional[str] = ...) -> None: ...
+    tags: ShopperTags
+    def __init__(self, shopper_id: _Optional[str] = ..., features: _Optional[_Union[ShopperFeatures, _Mapping]] = ..., summary: _Optional[_Union[Summary, _Mapping]] = ..., latest_events: _Optional[_Iterable[_Union[LatestEvent, _Mapping]]] = ..., state_age_s: _Optional[int] = ..., time_s: _Optional[int] = ..., currency_code: _Optional[str] = ..., tags: _Optional[_Union[ShopperTags, _Mapping]] = ...) -> None: ...
 
 class ShopperFeatures(_message.Message):
     __slots__ = ("view_recency_days", "cart_recency_days", "order_recency_days", "refund_recency_days", "has_viewed", "has_carted", "has_ordered", "has_refunded", "tenure_days", "n_orders", "orders_hl7d", "orders_hl28d", "orders_hl91d", "views_hl7d", "carts_hl7d", "lines_hl28d", "order_gap_mean_days", "order_gap_std_days", "order_due_ratio", "spend_total", "spend_hl7d", "spend_hl28d", "spend_hl91d", "refunds_total", "line_spend_mean", "line_spend_std", "basket_lines_mean", "basket_units_mean", "basket_categories_mean", "basket_spend_mean", "basket_spend_std", "last_basket_lines", "last_basket_spend", "n_sessions", "sessions_hl28d", "session_events_mean", "session_minutes_mean", "session_order_share", "last_session_events", "last_session_minutes", "is_in_session", "live_session_carts", "discount_depth_hl91d", "discounted_line_share_hl91d", "coupon_line_share_hl91d", "coupons_hl91d", "line_price_hl91d", "weekend_order_share_hl91d", "evening_order_share_hl91d", "order_hour_sin_hl91d", "order_hour_cos_hl91d", "exposures_hl28d", "exposure_recency_days", "has_been_exposed", "redemptions_hl91d", "redemption_recency_days", "has_redeemed", "redemptions_per_exposure", "category_lines_hl14d", "category_lines_hl91d", "category_recency_days", "category_breadth", "item_history")
