@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from training.cleaning.fitting import is_drawn
 from training.cleaning.report import Distribution, Numbers
-from training.sources.columns import MONEY_SUFFIX, TIME_SUFFIX
+from training.sources.names import MONEY_SUFFIX, TIME_SUFFIX
 from training.sources.tables import TEXT, TEXTS, Column, Table
 
 MOST_SAMPLED = 200_000

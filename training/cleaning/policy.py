@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from training.cleaning.rules import ColumnRules, Constant, Outliers, TableRules
-from training.sources.columns import MICROS, MONEY_SUFFIX, TIME_SUFFIX, short_name
+from training.sources.names import MICROS, MONEY_SUFFIX, TIME_SUFFIX, short_name
 from training.sources.tables import REAL, TABLES, TEXT, TEXTS, Column, InvalidTable, Table
 
 SHOPPER = "shopper_id"
@@ -161,9 +161,7 @@ def _missing(column: Column, said: ColumnRules, unit: int, subject: str) -> tupl
     if isinstance(way, Constant):
         return "constant", _constant(column, way.constant, unit, subject)
     if column.name == SHOPPER and way != "drop":
-        raise InvalidTable(
-            f"{subject}.missing must be 'drop' or a constant, nobody's shopping is not another's: {way!r}"
-        )
+        raise InvalidTable(f"{subject}.missing must be 'drop' or a constant, got {way!r}")
     if column.dtype in (TEXT, TEXTS) or column.name.endswith(TIME_SUFFIX):
         allowed = WAYS_OF_TEXT if column.dtype == TEXT else WAYS_OF_OTHERS
         if way not in allowed:

@@ -42,6 +42,12 @@ class Outliers(_Section):
         default="clip", description="clip: set to the limit; drop: remove the row; flag: mark in <column>_is_outlier"
     )
 
+    @model_validator(mode="after")
+    def _has_room(self) -> "Outliers":
+        if self.method == "quantile" and self.factor is not None and self.factor < 1:
+            raise ValueError(f"factor must be ≥ 1 for method quantile, got {self.factor:g}")
+        return self
+
 
 class ColumnRules(_Section):
     """What is done with one column's values."""

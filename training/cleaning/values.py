@@ -62,8 +62,8 @@ def _filled(
     rows = given.filter(missing)
     put = _replacement(each, fits, rows)
     if put is None:
-        # A model that could not be fitted leaves values missing, in the one way in which tables say it.
-        return frame.with_columns(pl.when(~missing).then(value))
+        # Nothing could be fitted: the value stays missing, in the one way in which the table says it.
+        return frame.with_columns(pl.when(~missing).then(value).otherwise(pl.lit(each.constant, each.column.dtype)))
     frame = frame.with_columns(frame[name].scatter(missing.arg_true(), put))
     after = [name] + [name + MISSING] * (each.missing == "indicator")
     record.changed(rows, frame.select(after).filter(missing), _rule(policy, each, fits))
