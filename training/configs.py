@@ -58,14 +58,15 @@ def config_text(model: str) -> str:
     inputs = (FEATURES_IN, HISTORY_IN) if model == JOINED else (INPUTS[model],)
     outputs = [tensor for name in MODELS for tensor in OUTPUTS[name]] if model == JOINED else OUTPUTS[model]
     origin = "# Written by `stratagem export`; edit training/export.py instead.\n"
-    return origin + described(model, inputs, outputs, MOST_ROWS)
+    return origin + described(model, inputs, outputs, MOST_ROWS, "the gateway")
 
 
-def described(model: str, inputs: Iterable[Tensor], outputs: Iterable[Tensor], most_rows: int) -> str:
+def described(model: str, inputs: Iterable[Tensor], outputs: Iterable[Tensor], most_rows: int, gatherer: str) -> str:
     """Return what Triton must know of a model: its tensors, its largest batch, where it runs.
 
     model      its name, and its folder's
     most_rows  of one batch
+    gatherer   who puts batches together, so that Triton need not wait for more
     """
     return (
         f'name: "{model}"\nbackend: "onnxruntime"\nmax_batch_size: {most_rows}\n'
@@ -73,7 +74,7 @@ def described(model: str, inputs: Iterable[Tensor], outputs: Iterable[Tensor], m
         + "".join(_line("output", tensor) for tensor in outputs)
         # Mixed GPU and CPU groups do not load without a GPU; AUTO takes what there is.
         + "instance_group { kind: KIND_AUTO count: 1 }\n"
-        + "dynamic_batching { max_queue_delay_microseconds: 0 }  # the gateway gathers batches itself\n"
+        + f"dynamic_batching {{ max_queue_delay_microseconds: 0 }}  # {gatherer} gathers batches itself\n"
     )
 
 

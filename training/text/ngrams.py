@@ -1,6 +1,7 @@
 """The n-grams of a corpus, of words and of characters, as counts of hashed buckets.
 
-In: a corpus. Out: sparse counts that are the same for every shop: nothing is fitted. Called by training/text/features.py.
+In: a corpus. Out: sparse counts, the same ones in every shop: nothing is fitted. Called by
+training/text/features.py.
 """
 
 from collections.abc import Sequence

@@ -26,7 +26,7 @@ MINILM_WIDTH = 384
 # Word pieces; the model was trained on 128 of them, and attention costs their square.
 MOST_PIECES = 128
 _N_LAYERS, _N_HEADS, _EPSILON = 6, 12, 1e-12
-_TYPES = {"F32": np.dtype("<f4"), "I64": np.dtype("<i8")}
+_TYPES: dict[str, type[np.generic]] = {"F32": np.float32, "I64": np.int64}
 
 
 class MiniLm(nn.Module):
@@ -41,10 +41,8 @@ class MiniLm(nn.Module):
         try:
             self.word = _frozen(weights["embeddings.word_embeddings.weight"])
             # Every text is a first sentence: its type never varies, so it is added once and for all.
-            place = (
-                weights["embeddings.position_embeddings.weight"] + weights["embeddings.token_type_embeddings.weight"][0]
-            )
-            self.place = _frozen(place)
+            kind = weights["embeddings.token_type_embeddings.weight"][0]
+            self.place = _frozen(weights["embeddings.position_embeddings.weight"] + kind)
             self.norm = _norm(weights, "embeddings.LayerNorm")
             self.layers = nn.ModuleList(_Layer(weights, f"encoder.layer.{number}") for number in range(_N_LAYERS))
         except KeyError as error:
@@ -194,4 +192,5 @@ def _norm(weights: dict[str, Tensor], name: str) -> nn.LayerNorm:
 
 def _by_head(values: Tensor) -> Tensor:
     """(batch, length, width) -> (batch, heads, length, width / heads)"""
-    return values.unflatten(2, (_N_HEADS, MINILM_WIDTH // _N_HEADS)).transpose(1, 2)
+    batch, length, _ = values.shape
+    return values.reshape(batch, length, _N_HEADS, MINILM_WIDTH // _N_HEADS).transpose(1, 2)
