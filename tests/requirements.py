@@ -2,6 +2,7 @@
 
 import os
 import shutil
+from pathlib import Path
 
 import pytest
 
@@ -21,3 +22,14 @@ def missing(reason: str) -> None:
     if os.environ.get("STRATAGEM_ALL") == "1":
         pytest.fail(f"{reason}, and STRATAGEM_ALL=1 promises it")
     pytest.skip(reason)
+
+
+def shared_data(name: str) -> Path:
+    """Return a folder of the data sets that stand beside this repository, or skip the calling test without them.
+
+    name  folder of ../shared/data
+    """
+    folder = Path(__file__).resolve().parents[2] / "shared" / "data" / name
+    if not folder.is_dir():
+        pytest.skip(f"the data set {name} is not beside the repository (../shared/data)")
+    return folder

@@ -58,6 +58,8 @@ def sample(source: str) -> Sample:
     if "://" in source and not source.startswith(SCHEME):
         return _of_database(source)
     name, n_bytes, content, doubts = _first_of(source)
+    # The proposal may be kept anywhere, and a relative name is looked for beside it.
+    source = source if source.startswith(SCHEME) else str(Path(source).absolute())
     plain = re.sub(r"\.(gz|zst)$", "", name)
     with content:
         if plain.endswith(".parquet"):
@@ -106,14 +108,14 @@ def _first_of(source: str) -> tuple[str, int, BinaryIO, tuple[str, ...]]:
 
 def _windows(name: str, n_bytes: int, content: BinaryIO) -> tuple[list[bytes], tuple[str, ...]]:
     """The beginning and some places further on, each of whole lines."""
-    if not name.endswith(PACKED) and n_bytes > LOOKED_AT_BYTES:
+    if not name.endswith((*PACKED, ".json")) and n_bytes > LOOKED_AT_BYTES:
         pieces = [content.read(BEGINNING_BYTES)]
         for part in range(1, N_WINDOWS + 1):
             content.seek(BEGINNING_BYTES + (n_bytes - BEGINNING_BYTES - WINDOW_BYTES) * part // N_WINDOWS)
             pieces.append(content.read(WINDOW_BYTES))
         return _whole_lines(pieces), ()
     text = _unpacked(name, content)
-    if len(text) <= BEGINNING_BYTES:
+    if len(text) <= BEGINNING_BYTES or name.removesuffix(".gz").removesuffix(".zst").endswith(".json"):
         return [text], ()
     step = max(1, (len(text) - BEGINNING_BYTES - WINDOW_BYTES) // N_WINDOWS)
     starts = [BEGINNING_BYTES + step * part for part in range(N_WINDOWS)]
@@ -148,21 +150,20 @@ def _parquet_rows(name: str, content: BinaryIO) -> pl.DataFrame:
         n_groups = file.metadata.num_row_groups
         chosen = sorted({part * n_groups // (N_WINDOWS + 1) for part in range(N_WINDOWS + 1)})
         each = max(1, N_ROWS // len(chosen))
-        frames = [pl.DataFrame(pl.from_arrow(file.read_row_group(group))) for group in chosen]
+        # A group may be as large as the file: only its beginning is read.
+        blocks = [next(file.iter_batches(5 * each, row_groups=[group]), None) for group in chosen]
+        frames = [pl.DataFrame(pl.from_arrow(block)) for block in blocks if block is not None]
     except (OSError, ValueError) as error:
         raise InvalidTable(f"{name} must be Parquet, got: {str(error).splitlines()[0]}") from error
-    frame = pl.concat(part.gather_every(max(1, part.height // each)) for part in frames)
-    if frame.is_empty():
+    if not sum(part.height for part in frames):
         raise InvalidTable(f"{name} must hold rows, got none")
-    return frame
+    return pl.concat(part.gather_every(max(1, part.height // each)) for part in frames)
 
 
 def _json_rows(name: str, plain: str, text: Sequence[bytes]) -> pl.DataFrame:
     try:
         if plain.endswith(".json"):
-            document = orjson.loads(b"".join(text))
-            arrays = [document] if isinstance(document, list) else [v for v in document.values() if isinstance(v, list)]
-            records = arrays[0] if arrays else []
+            records = _json_array(text[0])
         else:
             records = [orjson.loads(line) for piece in text for line in piece.splitlines() if line.strip()]
     except orjson.JSONDecodeError as error:
@@ -175,6 +176,15 @@ def _json_rows(name: str, plain: str, text: Sequence[bytes]) -> pl.DataFrame:
     return pl.DataFrame(
         {key: [_json_text(row.get(key)) for row in rows[::step]] for key in names}, dict.fromkeys(names, pl.String)
     )
+
+
+def _json_array(text: bytes) -> list[object]:
+    """The array that a document is, or the first that an object holds; of a longer one what was looked at."""
+    if len(text) >= LOOKED_AT_BYTES:
+        text = text[: text.rfind(b"},") + 1] + b"]"
+    document = orjson.loads(text)
+    held = list(document.values()) if isinstance(document, dict) else [document]
+    return next((each for each in held if isinstance(each, list)), [])
 
 
 def _json_text(value: object) -> str | None:
