@@ -148,19 +148,25 @@ def _impossible(policy: Policy, each: ColumnPolicy) -> Iterator[Check]:
 def _limits(policy: Policy, each: ColumnPolicy) -> Iterator[Check]:
     value = pl.col(each.column.name)
     if each.least is not None:
-        said = f"be ≥ {each.least:g}"
-        yield _cannot_be(policy, each, value.min() < each.least, value < each.least, said, "limit")
+        yield _cannot_be(
+            policy, each, value.min() < each.least, value < each.least, f"be ≥ {each.said(each.least)}", "limit"
+        )
     if each.most is not None:
-        said = f"be ≤ {each.most:g}"
-        yield _cannot_be(policy, each, value.max() > each.most, value > each.most, said, "limit")
+        yield _cannot_be(
+            policy, each, value.max() > each.most, value > each.most, f"be ≤ {each.said(each.most)}", "limit"
+        )
 
 
 def _cannot_be(
-    policy: Policy, each: ColumnPolicy, screen: pl.Expr, broken: pl.Expr, must: str, rule: str = "impossible_value"
+    policy: Policy,
+    each: ColumnPolicy,
+    screen: pl.Expr,
+    broken: pl.Expr,
+    must: str,
+    name_of_rule: str = "impossible_value",
 ) -> Check:
     name = each.column.name
-    whose = "this shop's limit" if rule == "limit" else "what can be"
-    done = "the value counts as unknown" if each.may_be_unset else "the row is removed"
+    done = "counts as unknown" if each.may_be_unset else "makes its row unusable; removed"
     action: Action = "changed" if each.may_be_unset else "removed"
-    told = Rule(policy.table.name, rule, name, f"{name} must {must}, {whose}; otherwise {done}.", action)
-    return Check(told, screen, broken, pl.format(f"{name} must {must}, got {{}}", pl.col(name)), each.may_be_unset)
+    rule = Rule(policy.table.name, name_of_rule, name, f"{name} must {must}; a value that is not {done}.", action)
+    return Check(rule, screen, broken, pl.format(f"{name} must {must}, got {{}}", pl.col(name)), each.may_be_unset)

@@ -47,6 +47,12 @@ class ColumnPolicy:
         """Whether the table has a word for a row without the value that is not a number."""
         return self.column.unset is not None and self.column.fill is None
 
+    def said(self, value: float) -> str:
+        """A value of the column in a sentence: money in units of its currency, which a reader can check."""
+        if self.column.name.endswith(MONEY_SUFFIX):
+            return f"{value / MICROS:,.2f} of the shop's currency"
+        return f"{value:,.6g}" if abs(value) < MICROS else f"{value:,.0f}"
+
 
 @dataclass(frozen=True)
 class Policy:

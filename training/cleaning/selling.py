@@ -42,7 +42,7 @@ def with_returns_matched(events: pl.DataFrame, policy: Policy, record: Record, t
     if not policy.matches_returns or not is_refund.any():
         return events
     lines = _lines(events, is_refund)
-    refunds = _matches(lines).filter("is_refund")
+    refunds = _matches(lines).filter("is_refund").sort(_ROW)
     is_matched = pl.col("line").is_not_null()
     is_full = is_matched & (pl.col("units") >= pl.col("quantity") - SMALLEST_UNITS)
     told.n_refunds += refunds.height

@@ -89,10 +89,14 @@ def _rule(policy: Policy, each: ColumnPolicy, fits: Fits) -> Rule:
     if each.missing == "model":
         put = "a guess of trees over the row's other columns"
     elif each.missing == "constant":
-        put = f"{each.constant}"
+        put = _told(each, each.constant)
     else:
-        put = f"the {WORDS[each.missing]} of the rows that were fitted on, {fits.values.get(name)}"
+        put = f"the {WORDS[each.missing]} of the rows that were fitted on, {_told(each, fits.values.get(name))}"
     return Rule(table, f"filled_with_{each.missing}", name, f"{name} was missing; it is now {put}.", "changed")
+
+
+def _told(each: ColumnPolicy, value: str | float | None) -> str:
+    return each.said(value) if isinstance(value, int | float) else str(value)
 
 
 def within_limits(frame: pl.DataFrame, policy: Policy, fits: Fits, record: Record) -> pl.DataFrame:
@@ -134,7 +138,7 @@ def _treated(frame: pl.DataFrame, policy: Policy, each: ColumnPolicy, limits: Li
     caught = frame.select(_beyond(each, limits)[1].fill_null(False)).to_series()
     if not caught.any() or each.outliers is None:
         return frame
-    rows, told = frame.filter(caught), _said(limits)
+    rows, told = frame.filter(caught), _said(each, limits)
     window = f"{name} is {told}, fitted by {each.outliers.method}"
     table = policy.table.name
     if each.outliers.then == "drop":
@@ -157,10 +161,10 @@ def _edge(limit: float | None, dtype: pl.DataType) -> pl.Expr | None:
     return None if limit is None else pl.lit(round(limit) if dtype == WHOLE else limit, dtype)
 
 
-def _said(limits: Limits) -> str:
+def _said(each: ColumnPolicy, limits: Limits) -> str:
     sides = []
     if limits.below is not None:
-        sides.append(f"below {limits.below:,.6g}")
+        sides.append(f"below {each.said(limits.below)}")
     if limits.above is not None:
-        sides.append(f"above {limits.above:,.6g}")
+        sides.append(f"above {each.said(limits.above)}")
     return " or ".join(sides)

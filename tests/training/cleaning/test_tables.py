@@ -1,10 +1,13 @@
 """Cleaning as a whole: what comes in goes out or to the quarantine, by one named rule, part by part."""
 
+from collections import Counter
 from pathlib import Path
 
 import orjson
 import polars as pl
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from tests.training.cleaning.staged import ORDER, START_S, TRAIN_UNTIL_S, cleaned, orders
 from training.cleaning import TableRules
@@ -48,6 +51,64 @@ def test_rows_in_are_rows_out_and_rows_removed(tmp_path: Path, n_parts: int) -> 
         ("duplicate", ""): 1,
         ("nothing_sold", ""): 1,
     }
+
+
+ANY_ROW = st.fixed_dictionaries({
+    "shopper_id": st.sampled_from(["s1", "s2", "", None]),
+    "time_s": st.sampled_from([START_S, LATE_S, 0, 5_000_000_000, None]),
+    "kind": st.sampled_from(["order", "refund", "view", "gift", None]),
+    "item_id": st.sampled_from(["p1", "p2", None]),
+    "quantity": st.sampled_from([1.0, 0.0, -1.0, float("inf"), float("nan"), None]),
+    "paid_micros": st.sampled_from([0, 7, -7, None]),
+    "coupon_micros": st.sampled_from([0, -1, None]),
+})  # fmt: skip
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(rows=st.lists(ANY_ROW, max_size=30), n_parts=st.integers(1, 3))
+def test_each_row_is_told_by_the_first_rule_that_it_breaks(
+    tmp_path: Path, rows: list[dict[str, object]], n_parts: int
+) -> None:
+    told, seen, kept = Counter[tuple[str, str]](), set[tuple[object, ...]](), []
+    for row in rows:
+        # NaN is not equal to itself, but two rows that hold it at one place are the same row.
+        equal = tuple("NaN" if value != value else value for value in row.values())
+        broken = first_broken(row) or (("duplicate", "") if equal in seen else None) or nothing_sold(row)
+        if broken is None or broken[0] in ("duplicate", "nothing_sold"):
+            seen.add(equal)
+        if broken:
+            told[broken] += 1
+        else:
+            kept.append(row)
+    done = cleaned(tmp_path, {"events": rows}, n_parts=n_parts)
+    assert done.counts == told
+    assert done.events.height == len(kept)
+    assert Counter(done.events["item_id"]) == Counter(row["item_id"] for row in kept)
+    assert done.removed.height == len(rows) - len(kept)
+
+
+def first_broken(row: dict[str, object]) -> tuple[str, str] | None:
+    """The first rule about single values that a row of events breaks, said without any vectors."""
+    for column in ("shopper_id", "time_s", "kind", "item_id"):
+        if row[column] in (None, ""):
+            return "missing_value", column
+    if row["paid_micros"] is None and row["kind"] in ("order", "refund"):
+        return "missing_value", "paid_micros"
+    if not 946_684_800 <= int(str(row["time_s"])) < 2_145_916_800:
+        return "implausible_time", "time_s"
+    if row["kind"] not in ("view", "cart", "order", "refund"):
+        return "impossible_value", "kind"
+    for column in ("quantity", "paid_micros", "coupon_micros"):
+        value = row[column]
+        if isinstance(value, int | float) and (value < 0 or value == float("inf")):
+            return "impossible_value", column
+    return None
+
+
+def nothing_sold(row: dict[str, object]) -> tuple[str, str] | None:
+    """Whether an order or refund is of nothing for nothing; one that says no quantity is of one unit."""
+    is_sale = row["kind"] in ("order", "refund")
+    return ("nothing_sold", "") if is_sale and row["quantity"] == 0 and row["paid_micros"] == 0 else None
 
 
 def test_a_removed_row_says_where_it_stood_and_which_rule_it_broke(tmp_path: Path) -> None:
