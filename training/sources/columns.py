@@ -1,119 +1,287 @@
-"""Raw columns of a shop's file in, columns of a canonical table out, or the first unreadable value; files.py calls it.
+"""Raw columns in, columns of a canonical table out, and which values could not be read; intake.py calls it.
 
-A column `*_s` may come as its name without `_s`: a date or time in ISO 8601, UTC where it carries no offset. A column
-`*_micros` may come as its name without `_micros`: an amount in currency units, converted digit by digit, not by floats.
+A column `*_s` may come as its name without `_s`: a date or time in ISO 8601 or a stated pattern. A column `*_micros` may
+come as its name without `_micros`: an amount in currency units, converted digit by digit where it is text.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 
+import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
-from training.sources.tables import REAL, TEXT, TEXTS, WHOLE, Breach, Column, InvalidTable, Table
+from kernels import fields
+from training.sources.mapping import ColumnSection, TableSection, canonical
+from training.sources.names import MICROS, MONEY_SUFFIX, TIME_SUFFIX, short_name
+from training.sources.tables import REAL, TEXT, TEXTS, WHOLE, Column, InvalidTable, Table
+from training.sources.zones import utc_seconds
 
-MICROS = 1_000_000
-N_MICRO_DIGITS = 6
-TIME_SUFFIX, MONEY_SUFFIX = "_s", "_micros"
+CURRENCY = "currency"
+PER_SECOND = {"s": 1, "ms": 1_000, "us": 1_000_000}
 # Nine digits before the point keep every amount and its sums far inside int64.
-AMOUNT = r"^([+-]?)(\d{1,9})(?:\.(\d*))?$"
-INSTANT = (
-    r"^(?<date>\d{4}-\d{2}-\d{2})(?:[T ](?<hour>[01]\d|2[0-3]):(?<minute>[0-5]\d)(?::(?<second>[0-5]\d)(?:[.,]\d+)?)?"
-    r" ?(?:(?<zulu>[Zz])|(?<sign>[+-])(?<ahead_h>[01]\d|2[0-3]):?(?<ahead_m>[0-5]\d)?)?)?$"
-)
+MOST_UNITS = 1e9
+ISO_TIME = "be a date or time in ISO 8601 such as 2024-05-31T18:04:00+02:00"
+
+
+@dataclass(frozen=True)
+class Money:
+    """The shop's currency and what one unit of another is worth in it."""
+
+    currency_code: str = "USD"
+    rates: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Found:
-    """Where a canonical column was found in a file.
+    """Where a canonical column comes from.
 
-    name  the file's name for it; `column.name`, or the short form
+    is_short   a time in words or an amount in currency units
+    time_zone  of times that say no offset
     """
 
     column: Column
-    name: str
+    origin: ColumnSection
+    is_short: bool
+    time_zone: str = "UTC"
 
     @property
-    def is_short(self) -> bool:
-        """Whether the file gives a time in words or an amount in currency units."""
-        return self.name != self.column.name
+    def name(self) -> str:
+        """How sentences call it: as the source does."""
+        return " × ".join(self.origin.names) or self.column.name
 
 
-def short_name(column: Column) -> str | None:
-    """Return the other name a file may use: "paid" for paid_micros, "time" for time_s; None if there is none."""
-    for suffix in (MONEY_SUFFIX, TIME_SUFFIX):
-        if column.dtype == WHOLE and column.name.endswith(suffix):
-            return column.name.removesuffix(suffix)
-    return None
+@dataclass(frozen=True)
+class Lost:
+    """Values of one column that could not be read.
 
-
-def found_columns(table: Table, names: list[str], file_name: str) -> list[Found]:
-    """Return where each canonical column stands in the file; a column that may be left out and is, is not returned.
-
-    names   the file's columns
-    raises  InvalidTable  naming a required column that is missing, or one given twice over
+    rows    Boolean, one for each row
+    values  as they came
     """
+
+    found: Found
+    rule: str
+    rows: pl.Series
+    values: pl.Series
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Where all columns of one table come from; `currency` names the source's column of ISO codes."""
+
+    table: Table
+    found: tuple[Found, ...]
+    money: Money = Money()
+    currency: str | None = None
+
+    @property
+    def names(self) -> set[str]:
+        """The source's columns that are needed."""
+        named = {name for each in self.found for name in each.origin.names}
+        return named if self.currency is None else named | {self.currency}
+
+
+def plan_of(table: Table, section: TableSection, names: list[str], source: str, money: Money, zone: str) -> Plan:
+    """Return the plan for a source with these columns.
+
+    names   the source's columns
+    source  how sentences call it
+    zone    the shop's time zone
+    raises  InvalidTable  naming a column that the source does not have, or has twice over
+    """
+    if not section.columns:
+        return Plan(table, _named_alike(table, names, source, zone), money, CURRENCY if CURRENCY in names else None)
+    found, currency = [], None
+    for name, origin in section.columns.items():
+        for needed in origin.names:
+            if needed not in names:
+                raise InvalidTable(f"{source} must have a column {needed}, got {', '.join(names) or 'none'}")
+        known = canonical(table, name)
+        if known:
+            found.append(Found(known[0], origin, known[1], origin.time_zone or zone))
+        else:
+            currency = origin.column
+    places = list(table.schema)
+    return Plan(table, tuple(sorted(found, key=lambda each: places.index(each.column.name))), money, currency)
+
+
+def _named_alike(table: Table, names: list[str], source: str, zone: str) -> tuple[Found, ...]:
     found = []
     for column in table.columns:
         short = short_name(column)
         given = [name for name in (column.name, short) if name in names]
         if len(given) > 1:
-            raise InvalidTable(f"{file_name} must give {column.name} or {short}, got both")
+            raise InvalidTable(f"{source} must give {column.name} or {short}, got both")
         if not given and column.required:
             wanted = f"{column.name} (or {short})" if short else column.name
-            raise InvalidTable(f"{file_name} must have a column {wanted}, got {', '.join(names) or 'none'}")
-        found += [Found(column, name) for name in given]
-    return found
+            raise InvalidTable(f"{source} must have a column {wanted}, got {', '.join(names) or 'none'}")
+        found += [Found(column, ColumnSection(column=name), name != column.name, zone) for name in given]
+    return tuple(found)
 
 
-def parsed(found: Found, raw: pl.Series) -> pl.Series | Breach:
-    """Return the column in its canonical type, or the first value that cannot be read as it.
+@dataclass
+class Reading:
+    """What became of a batch.
 
-    raw  as the file has it; empty text counts as unset
+    frame    all columns of the table; null where nothing was given or nothing could be read
+    lost     by column, in the table's order
+    n_local  times without an offset, by column
     """
+
+    frame: pl.DataFrame
+    lost: list[Lost]
+    n_local: dict[str, int]
+
+
+def read_columns(plan: Plan, raw: pl.DataFrame) -> Reading:
+    """Return a batch in canonical columns.
+
+    raw  holds plan.names
+    """
+    reading = Reading(pl.DataFrame(), [], {})
+    rates = _rates(plan, raw, reading)
+    columns = {}
+    for found in plan.found:
+        values = _column(found, raw, reading)
+        if rates is not None and found.column.name.endswith(MONEY_SUFFIX):
+            values = (values * rates).round().cast(WHOLE)
+        columns[found.column.name] = values.rename(found.column.name)
+    height = raw.height
+    reading.frame = pl.DataFrame(
+        [
+            columns.get(name, pl.Series(name, [None], dtype).new_from_index(0, height))
+            for name, dtype in plan.table.schema.items()
+        ]
+    )
+    return reading
+
+
+def _rates(plan: Plan, raw: pl.DataFrame, reading: Reading) -> pl.Series | None:
+    """What one unit of each row's currency is worth; None where all rows are in the shop's own."""
+    if plan.currency is None:
+        return None
+    codes = _as_text(raw[plan.currency]).str.strip_chars()
+    shop = plan.money.currency_code
+    used = set(codes.unique().drop_nulls()) - {"", shop}
+    if not used:
+        return None
+    known = {shop: 1.0, "": 1.0, **plan.money.rates}
+    rates = codes.replace_strict(known, default=None, return_dtype=REAL).set(codes.is_null(), 1.0)
+    if used - known.keys():
+        found = Found(Column(CURRENCY, TEXT, ""), ColumnSection(column=plan.currency), is_short=False)
+        rule = f"be {shop}, or a currency with a rate in [shop.rates] of shop.toml"
+        reading.lost.append(Lost(found, rule, rates.is_null(), codes))
+    return rates
+
+
+def _column(found: Found, raw: pl.DataFrame, reading: Reading) -> pl.Series:
+    origin = found.origin
+    if origin.product:
+        values, shown, rule = _product(found, raw)
+    else:
+        if origin.column is None:
+            given = pl.Series(found.column.name, [origin.constant]).new_from_index(0, raw.height)
+        else:
+            given = raw[origin.column]
+        shown = without_empty(given)
+        given = _recoded(shown, origin)
+        if given.dtype == pl.Null:
+            return given.cast(found.column.dtype)
+        values, rule = _parsed(found, given, reading)
+        shown = given if given is not shown and given.dtype == shown.dtype else shown
+    lost = values.is_null() & shown.is_not_null() if values.null_count() > shown.null_count() else None
+    if lost is not None and lost.any():
+        reading.lost.append(Lost(found, rule, lost, shown))
+    return values.abs() if origin.absolute and values.dtype.is_numeric() else values
+
+
+def without_empty(raw: pl.Series) -> pl.Series:
+    """Return text with null for empty; anything else as it is."""
     if raw.dtype == pl.String:
-        raw = raw.replace("", None)
-    if raw.dtype == pl.Null:
-        return raw.cast(found.column.dtype)
-    parse, rule = _parser(found)
-    values = parse(raw).rename(found.column.name)
-    lost = (values.is_null() & raw.is_not_null()).arg_true()
-    return Breach(found.name, rule, raw[lost[0]], int(lost[0])) if len(lost) else values
+        empty = raw.str.len_bytes() == 0
+        return raw.set(empty, None) if empty.any() else raw
+    return raw
 
 
-def without_offset(raw: pl.Series) -> int:
-    """Count the times of a short-form time column that do not say their offset from UTC."""
-    if raw.dtype == pl.String:
-        return int(raw.str.contains(r"^\d{4}-\d{2}-\d{2}(?:[T ][\d:.,]+)?$").sum())
-    is_aware = isinstance(raw.dtype, pl.Datetime) and raw.dtype.time_zone is not None
-    return 0 if is_aware else raw.len() - raw.null_count()
+def _as_text(raw: pl.Series) -> pl.Series:
+    return raw if raw.dtype == pl.String else raw.cast(pl.String)
 
 
-Parse = Callable[[pl.Series], pl.Series]
+def _recoded(given: pl.Series, origin: ColumnSection) -> pl.Series:
+    """The source's own words in the words of the table."""
+    if not origin.values and not origin.starts_with:
+        return given
+    text = _as_text(given)
+    kept = text if origin.otherwise is None else pl.repeat(origin.otherwise, text.len(), eager=True).rename(text.name)
+    for beginning, value in reversed(list(origin.starts_with.items())):
+        begins = text.str.starts_with(beginning).fill_null(False)
+        if begins.any():
+            kept = kept.set(begins, value)
+    if not origin.values:
+        return kept
+    recoded = text.replace_strict(dict(origin.values), default=None, return_dtype=pl.String)
+    return recoded if recoded.null_count() == 0 else recoded.zip_with(recoded.is_not_null(), kept)
 
 
-def _parser(found: Found) -> tuple[Parse, str]:
+def _product(found: Found, raw: pl.DataFrame) -> tuple[pl.Series, pl.Series, str]:
+    """Factors multiplied: whole numbers and micros exactly, a broken number to the nearest micro."""
+    given = [without_empty(raw[name]) for name in found.origin.names]
+    shown = given[0].is_not_null().rename("shown")
+    text = [_as_text(each) for each in given]
+    for each in given[1:]:
+        shown = shown & each.is_not_null()
+    words = pl.select(pl.concat_str(text, separator=" × ", ignore_nulls=False)).to_series()
+    if found.column.dtype == REAL:
+        numbers = [_real(each) for each in given]
+        product = numbers[0]
+        for number in numbers[1:]:
+            product = product * number
+        return product, words, "be numbers"
+    *factors, price = given
+    micros = _amount(price)
+    for factor in factors:
+        number = _real(factor)
+        if (number == number.round()).all(ignore_nulls=True):
+            near = (number * micros).abs() < MOST_UNITS * MICROS
+            whole = number.set(~near.fill_null(False), None).cast(WHOLE, strict=False)
+            micros = whole * micros
+        else:
+            exact = (_amount(factor).cast(pl.Int128) * micros.cast(pl.Int128)).to_frame("micros")
+            size, half = pl.col("micros").abs(), MICROS // 2
+            rounded = (size + half) // MICROS * pl.col("micros").sign()
+            micros = exact.select(
+                pl.when(size < int(MOST_UNITS) * MICROS * MICROS).then(rounded).cast(WHOLE, strict=False)
+            ).to_series()
+    return micros, words, "be amounts whose product is below 1,000,000,000"
+
+
+def _parsed(found: Found, raw: pl.Series, reading: Reading) -> tuple[pl.Series, str]:
+    """The column in its canonical type, null where it cannot be read, and the rule that such a value breaks."""
     column = found.column
     if column.dtype == TEXT:
-        return _text, "be text or a whole number"
+        return _text(raw), "be text or a whole number"
     if column.dtype == TEXTS:
-        return _texts, "be a list of ids, or one text with ids parted by |"
+        return _texts(raw), "be a list of ids, or one text with ids parted by |"
     if column.dtype == REAL:
-        return _real, "be a number"
-    if not found.is_short:
-        return _whole, "be a whole number"
-    if column.name.endswith(MONEY_SUFFIX):
-        return _amount, "be an amount such as 12.99"
-    return _instant, "be a date or time in ISO 8601 such as 2024-05-31T18:04:00+02:00"
+        return _real(raw), "be a number"
+    if column.name.endswith(TIME_SUFFIX) and (found.is_short or found.origin.format or found.origin.unit):
+        return _instant(found, raw, reading)
+    if column.name.endswith(MONEY_SUFFIX) and found.is_short:
+        return _amount(raw), "be an amount such as 12.99"
+    return _whole(raw), "be a whole number"
 
 
 def _nothing(raw: pl.Series, dtype: pl.DataType) -> pl.Series:
-    return pl.Series(raw.name, [None] * raw.len(), dtype)
+    return pl.Series(raw.name, [None], dtype).new_from_index(0, raw.len())
 
 
 def _text(raw: pl.Series) -> pl.Series:
     if raw.dtype == pl.String:
         return raw
-    readable = raw.dtype.is_integer() or raw.dtype in (pl.Categorical, pl.Enum)
+    if raw.dtype.is_float():
+        # Where some rows have no id, many tools write whole ids as 13085.0.
+        return _whole(raw).cast(pl.String)
+    readable = raw.dtype.is_integer() or raw.dtype in (pl.Categorical, pl.Enum, pl.Boolean)
     return raw.cast(pl.String) if readable else _nothing(raw, TEXT)
 
 
@@ -136,7 +304,7 @@ def _kept(raw: pl.Series, where: pl.Series) -> pl.Series:
 def _whole(raw: pl.Series) -> pl.Series:
     if raw.dtype.is_float():
         return _kept(raw, raw == raw.round())
-    readable = raw.dtype == pl.String or raw.dtype.is_integer()
+    readable = raw.dtype == pl.String or raw.dtype.is_integer() or raw.dtype.is_decimal()
     return raw.cast(pl.Int64, strict=False) if readable else _nothing(raw, WHOLE)
 
 
@@ -144,29 +312,84 @@ def _amount(raw: pl.Series) -> pl.Series:
     """Whole micros of amounts: text digit by digit, a seventh decimal rounds half up; floats to the nearest micro."""
     if raw.dtype.is_float():
         # A float holds 10⁹ units to within 2⁻²³, so the nearest micro is the one that was meant.
-        return _kept((raw * MICROS).round(), raw.is_finite())
-    if not (raw.dtype == pl.String or raw.dtype.is_integer() or raw.dtype.is_decimal()):
+        return _kept((raw * MICROS).round(), raw.is_finite() & (raw.abs() < MOST_UNITS))
+    if raw.dtype.is_integer():
+        return (raw.cast(WHOLE, strict=False) * MICROS).set(raw.abs() >= int(MOST_UNITS), None)
+    if not (raw.dtype == pl.String or raw.dtype.is_decimal()):
         return _nothing(raw, WHOLE)
-    groups = pl.col("text").str.extract_groups(AMOUNT).struct
-    decimals = groups.field("3").fill_null("").str.pad_end(N_MICRO_DIGITS + 1, "0")
-    whole = groups.field("2").cast(pl.Int64) * MICROS + decimals.str.head(N_MICRO_DIGITS).cast(pl.Int64)
-    micros = whole + (decimals.str.slice(N_MICRO_DIGITS, 1) >= "5").cast(pl.Int64)
-    sign = pl.when(groups.field("1") == "-").then(-1).otherwise(1)
-    return raw.cast(pl.String).rename("text").to_frame().select(micros * sign).to_series()
+    micros, is_read = fields.amounts(*text_of(_as_text(raw)))
+    return _marked(raw, micros, is_read)
 
 
-def _instant(raw: pl.Series) -> pl.Series:
+def _instant(found: Found, raw: pl.Series, reading: Reading) -> tuple[pl.Series, str]:
+    """Seconds since 1970 UTC."""
+    origin = found.origin
+    if origin.unit:
+        number = _amount(raw) if raw.dtype == pl.String else _real(raw) * MICROS
+        return (number // MICROS // PER_SECOND[origin.unit]).cast(WHOLE, strict=False), "be a number of " + origin.unit
     if isinstance(raw.dtype, pl.Datetime | pl.Date):
-        return raw.dt.epoch("s")
+        seconds = raw.dt.epoch("s")
+        if isinstance(raw.dtype, pl.Datetime) and raw.dtype.time_zone is not None:
+            return seconds, ISO_TIME
+        reading.n_local[found.name] = raw.len() - raw.null_count()
+        return utc_seconds(seconds, found.time_zone), f"exist in {found.time_zone}"
     if raw.dtype != pl.String:
-        return _nothing(raw, WHOLE)
-    groups = pl.col("text").str.strip_chars().str.extract_groups(INSTANT).struct
+        return _nothing(raw, WHOLE), ISO_TIME
+    seconds, is_local = _first_that_fits(raw, origin.format or ("",))
+    n_local = int(is_local.sum())
+    if n_local:
+        reading.n_local[found.name] = n_local
+        local = utc_seconds(seconds, found.time_zone)
+        seconds = local if n_local == raw.len() else local.zip_with(is_local, seconds)
+    if not origin.format:
+        return seconds, ISO_TIME
+    return seconds, f"be a time such as {' or '.join(origin.format)} that exists in {found.time_zone}"
 
-    def number(name: str) -> pl.Expr:
-        return groups.field(name).cast(pl.Int64).fill_null(0)
 
-    day_s = groups.field("date").str.to_date("%Y-%m-%d", strict=False).dt.epoch("s")
-    ahead_s = number("ahead_h") * 3600 + number("ahead_m") * 60
-    sign = pl.when(groups.field("sign") == "-").then(-1).otherwise(1)
-    time_s = day_s + number("hour") * 3600 + number("minute") * 60 + number("second") - sign * ahead_s
-    return raw.rename("text").to_frame().select(time_s).to_series()
+def _first_that_fits(raw: pl.Series, patterns: tuple[str, ...]) -> tuple[pl.Series, pl.Series]:
+    """Seconds of the first pattern that reads each text, and whether it says no offset."""
+    text, offsets = text_of(raw)
+    times_s, marks = np.zeros(raw.len(), np.int64), np.zeros(raw.len(), np.uint8)
+    for pattern in patterns:
+        if fields.follows(pattern):
+            read_s, read = fields.instants(text, offsets, pattern)
+        else:
+            read_s, read = _strptime(raw, pattern)
+        times_s = np.where(marks == fields.UNREAD, read_s, times_s)
+        marks = np.where(marks == fields.UNREAD, read, marks)
+        if (marks != fields.UNREAD).all():
+            break
+    return _marked(raw, times_s, marks != fields.UNREAD), pl.Series(marks == fields.LOCAL)
+
+
+def _strptime(raw: pl.Series, pattern: str) -> tuple[NDArray[np.int64], NDArray[np.uint8]]:
+    has_offset = "%z" in pattern or "%#z" in pattern
+    zone = "UTC" if has_offset else None
+    has_clock = any(directive in pattern for directive in ("%H", "%I", "%T", "%R", "%X", "%c", "%s"))
+    parse: Callable[[pl.Series], pl.Series] = (
+        (lambda texts: texts.str.to_datetime(pattern, time_unit="us", time_zone=zone, strict=False))
+        if has_clock
+        else (lambda texts: texts.str.to_date(pattern, strict=False))
+    )
+    try:
+        seconds = parse(raw.str.strip_chars()).dt.epoch("s")
+    except pl.exceptions.PolarsError as error:
+        raise InvalidTable(
+            f"format must be a pattern of strptime, got {pattern!r}: {str(error).splitlines()[0]}"
+        ) from error
+    mark = fields.ABSOLUTE if has_offset else fields.LOCAL
+    marks = np.where(seconds.is_not_null().to_numpy(), np.uint8(mark), np.uint8(fields.UNREAD))
+    return seconds.fill_null(0).to_numpy(), marks
+
+
+def text_of(raw: pl.Series) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    """Return a text column's bytes and offsets, as Arrow lays them out."""
+    array = raw.to_arrow(compat_level=pl.CompatLevel.oldest())
+    _, offsets, text = array.buffers()
+    ends = np.frombuffer(offsets, np.int64)[array.offset : array.offset + len(array) + 1]
+    return (np.zeros(0, np.uint8) if text is None else np.frombuffer(text, np.uint8)), ends
+
+
+def _marked(raw: pl.Series, values: NDArray[np.int64], is_read: NDArray[np.bool_]) -> pl.Series:
+    column = pl.Series(raw.name, values)
+    return column if is_read.all() else column.set(~pl.Series(is_read), None)

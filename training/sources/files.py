@@ -1,95 +1,90 @@
-"""A shop's own CSV, JSON Lines or Parquet files in, canonical tables out; shop.ingest calls it.
+"""What a shop.toml, or a folder of table files, names as its sources: files, S3 objects, databases. shop.py calls it.
 
-A folder holds one file per table, named for it: events.csv, items.jsonl, offers.parquet ...; docs/schema.md says more.
+A folder without shop.toml holds one file per table, named for it: events.csv, items.jsonl.gz; docs/schema.md says more.
 """
 
-import csv
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+import re
+from dataclasses import replace
 from pathlib import Path
 
-import orjson
-import polars as pl
+from training.sources import databases, s3
+from training.sources.content import PACKED, FileContent
+from training.sources.delimited import Choice, Delimited, Layout
+from training.sources.documents import Json, Parquet
+from training.sources.mapping import FILE, ShopFile, ShopSection, TableSection
+from training.sources.reading import Content, Source
+from training.sources.tables import TABLES, InvalidTable
 
-from training.sources.columns import MONEY_SUFFIX, Found, found_columns, parsed, without_offset
-from training.sources.tables import TABLES, Breach, InvalidTable, Shop, Table, first_breach, shop_of, whole
-
-# What is shown for a row that nobody named.
-NAMED_BY = {"items": "item_id", "offers": "offer_id"}
-
-
-@dataclass(frozen=True)
-class _Format:
-    name: str
-    read: Callable[[Path], pl.DataFrame]
-    place: Callable[[Path, int], str]
+FORMATS = {
+    ".csv": "csv", ".tsv": "tsv", ".txt": "csv", ".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "json",
+    ".parquet": "parquet",
+}  # fmt: skip
+# How the table files of a folder without shop.toml may end.
+WILD = re.compile(r"[*?\[]")
+ENDINGS = (".csv", ".tsv", ".jsonl", ".json", ".parquet")
 
 
-def data_files(folder: Path) -> list[Path]:
-    """Return the folder's table files, in the order of the tables.
+def folder_mapping(folder: Path, currency_code: str) -> ShopFile:
+    """Return the mapping of a folder of files in canonical columns.
 
     folder  may hold other files; they are left alone
-    raises  InvalidTable  if it is no folder, lacks a mandatory table, has one twice, or a file is empty or unreadable
+    raises  InvalidTable  if it is no folder, lacks a mandatory table or has one twice
     """
     if not folder.is_dir():
-        raise InvalidTable(f"source must be complete_journey or a folder of table files, got {str(folder)!r}")
-    paths = []
+        raise InvalidTable(f"source must be complete_journey, a folder of table files or a {FILE}, got {str(folder)!r}")
+    sections = {}
     for table in TABLES.values():
-        here = [path for suffix in FORMATS if (path := folder / f"{table.name}{suffix}").exists()]
+        names = [f"{table.name}{ending}{packing}" for ending in ENDINGS for packing in ("", *PACKED)]
+        here = [name for name in names if (folder / name).exists()]
         if len(here) > 1:
-            raise InvalidTable(f"{table.name} must be one file, got {' and '.join(path.name for path in here)}")
+            raise InvalidTable(f"{table.name} must be one file, got {' and '.join(here)}")
         if not here and table.mandatory:
-            choices = ", ".join(f"{table.name}{suffix}" for suffix in FORMATS)
-            raise InvalidTable(f"{folder} must hold one of {choices}, got none")
-        paths += here
-    for path in paths:
-        _check_content(path)
-    return paths
+            choices = ", ".join(f"{table.name}{ending}" for ending in ENDINGS)
+            raise InvalidTable(f"{folder} must hold one of {choices}, or a {FILE}, got none")
+        if here:
+            sections[table.name] = TableSection(source=(here[0],))
+    shop = ShopSection(name=folder.resolve().name, currency_code=currency_code)
+    return ShopFile(shop=shop, **sections)
 
 
-def read(folder: Path, progress: Callable[[str], None], notes: list[str]) -> Shop:
-    """Return the folder's tables, before cleaning; a table without a file is empty.
+def sources_of(table: str, section: TableSection, folder: Path) -> list[Source]:
+    """Return what a section reads, in order.
 
-    progress  called with a sentence before each file
-    notes     sentences are added to it about what was assumed or left out
-    raises    InvalidTable  in one sentence with file, column, rule, value and line
+    folder  relative names start there
+    raises  InvalidTable  if a name fits nothing, or a file is empty or cannot be opened
     """
-    paths = {path.stem: path for path in data_files(folder)}
-    tables = {}
-    for name, table in TABLES.items():
-        if name in paths:
-            progress(f"reading {paths[name].name}")
-            tables[name] = _table(table, paths[name], notes)
-        else:
-            tables[name] = table.empty()
-    unknown = tables["events"].join(tables["items"], on="item_id", how="anti")["item_id"].drop_nulls().n_unique()
-    if unknown:
-        notes.append(f"{unknown} items of events are not in items: they have no category, title or price.")
-    for note in notes:
-        progress(note)
-    return shop_of(tables, folder.resolve().name)
+    if section.database is not None:
+        return [databases.database(section.database, section.query or "", section.relation or "", folder)]
+    contents: list[Content] = []
+    for name in section.source:
+        found: list[Content] = [*s3.stored_objects(name)] if name.startswith(s3.SCHEME) else _files(name, folder)
+        if not found:
+            raise InvalidTable(f"{table}.source must name files, got none for {name!r}")
+        contents += found
+    return [_source(content, section) for content in contents]
 
 
-def _table(table: Table, path: Path, notes: list[str]) -> pl.DataFrame:
-    kind = FORMATS[path.suffix]
-    raw = _raw(path, kind)
-    if table.mandatory and raw.is_empty():
-        raise InvalidTable(f"{path.name} must hold at least one row, got none")
-    found = found_columns(table, raw.columns, path.name)
-    _note_surprises(found, raw, path, notes)
-    columns = []
-    for place in found:
-        column = parsed(place, raw[place.name])
-        if isinstance(column, Breach):
-            raise _refusal(path, kind, column)
-        columns.append(column)
-    frame = whole(table, pl.DataFrame(columns))
-    breach = first_breach(table, frame) or _unpaid_order(table, frame)
-    if breach:
-        in_file = {place.column.name: place.name for place in found}.get(breach.column, breach.column)
-        value = raw[in_file][breach.row] if in_file in raw.columns else None
-        raise _refusal(path, kind, Breach(in_file, breach.rule, value, breach.row))
-    return _filled(table, frame)
+def choosing(source: Source, choice: Choice) -> Source:
+    """Return the source with a word about which columns are worth parsing, if it can make use of one."""
+    return replace(source, choice=choice) if isinstance(source, Delimited | Json | Parquet) else source
+
+
+def _files(name: str, folder: Path) -> list[Content]:
+    path = folder / name
+    if path.is_dir():
+        paths = sorted(each for each in path.iterdir() if _format(each.name) and not each.name.startswith("."))
+    elif path.exists() or not WILD.search(name):
+        paths = [path]
+    else:
+        root = Path(path.absolute().anchor)
+        paths = sorted(each for each in root.glob(str(path.absolute().relative_to(root))) if each.is_file())
+    for each in paths:
+        _check_content(each)
+    return [FileContent(each, _shown(each, folder)) for each in paths]
+
+
+def _shown(path: Path, folder: Path) -> str:
+    return str(path.relative_to(folder)) if path.is_relative_to(folder) else str(path)
 
 
 def _check_content(path: Path) -> None:
@@ -101,92 +96,20 @@ def _check_content(path: Path) -> None:
         raise InvalidTable(f"{path.name} must be readable, got {error.strerror}") from error
 
 
-def _raw(path: Path, kind: _Format) -> pl.DataFrame:
-    try:
-        return kind.read(path)
-    except pl.exceptions.PolarsError as error:
-        where, reason = _unreadable(path, kind, str(error).splitlines()[0])
-        raise InvalidTable(f"{path.name}{where} must be {kind.name}, got: {reason}") from error
+def _format(name: str) -> str | None:
+    path = Path(name)
+    return FORMATS.get(Path(path.stem).suffix if path.suffix in PACKED else path.suffix)
 
 
-def _unreadable(path: Path, kind: _Format, reason: str) -> tuple[str, str]:
-    """The line that no JSON reader takes; polars does not say it."""
-    if kind is FORMATS[".jsonl"]:
-        with path.open("rb") as lines:
-            for number, line in enumerate(lines, start=1):
-                try:
-                    orjson.loads(line.strip() or b"null")
-                except orjson.JSONDecodeError as error:
-                    return f" line {number}", str(error)
-    return "", reason
-
-
-def _refusal(path: Path, kind: _Format, breach: Breach) -> InvalidTable:
-    value = "nothing" if breach.value is None else repr(breach.value)
-    return InvalidTable(f"{path.name} {kind.place(path, breach.row)}: {breach.column} must {breach.rule}, got {value}")
-
-
-def _note_surprises(found: list[Found], raw: pl.DataFrame, path: Path, notes: list[str]) -> None:
-    left = [name for name in raw.columns if name not in {place.name for place in found}]
-    if left:
-        notes.append(f"{path.name}: no table has the columns {', '.join(left)}; they were left out.")
-    for place in found:
-        if place.is_short and not place.column.name.endswith(MONEY_SUFFIX):
-            count = without_offset(raw[place.name])
-            if count:
-                notes.append(f"{path.name}: {count} values of {place.name} say no offset and were read as UTC.")
-
-
-def _unpaid_order(table: Table, frame: pl.DataFrame) -> Breach | None:
-    if table.name != "events":
-        return None
-    unpaid = frame.select((pl.col("kind").is_in(["order", "refund"]) & pl.col("paid_micros").is_null()).arg_true())
-    return Breach("paid_micros", "be given for an order or a refund", None, unpaid.item(0, 0)) if len(unpaid) else None
-
-
-def _filled(table: Table, frame: pl.DataFrame) -> pl.DataFrame:
-    frame = frame.with_columns(
-        pl.col(column.name).fill_null(column.fill) for column in table.columns if column.fill is not None
-    )
-    name = NAMED_BY.get(table.name)
-    return frame.with_columns(pl.coalesce("title", name).alias("title")) if name else frame
-
-
-def _csv(path: Path) -> pl.DataFrame:
-    return pl.read_csv(path, infer_schema=False)
-
-
-def _csv_place(path: Path, row: int) -> str:
-    """A quoted text may hold line ends, so the line of a row is only known by reading up to it."""
-    with path.open(newline="", encoding="utf-8") as content:
-        records = csv.reader(content)
-        next(records)
-        for _ in range(row):
-            next(records)
-        return f"line {records.line_num + 1}"
-
-
-def _json_lines(path: Path) -> pl.DataFrame:
-    names = pl.scan_ndjson(path, infer_schema_length=None).collect_schema()
-    # Numbers come as the text they were written in, so that amounts stay exact and ids keep their zeros.
-    as_text: Mapping[str, pl.DataType] = {
-        name: pl.List(pl.String()) if isinstance(dtype, pl.List) else pl.String() for name, dtype in names.items()
-    }
-    return pl.read_ndjson(path, schema=as_text)
-
-
-def _json_place(path: Path, row: int) -> str:
-    with path.open("rb") as lines:
-        filled = (number for number, line in enumerate(lines, start=1) if line.strip())
-        return f"line {next(number for index, number in enumerate(filled) if index == row)}"
-
-
-def _parquet_place(_: Path, row: int) -> str:
-    return f"row {row + 1}"
-
-
-FORMATS = {
-    ".csv": _Format("CSV in UTF-8 with a header", _csv, _csv_place),
-    ".jsonl": _Format("JSON Lines, one object a line", _json_lines, _json_place),
-    ".parquet": _Format("Parquet", pl.read_parquet, _parquet_place),
-}
+def _source(content: Content, section: TableSection) -> Source:
+    kind = section.format or _format(content.name)
+    match kind:
+        case "csv" | "tsv":
+            usual = "\t" if kind == "tsv" else ","
+            separator = None if section.separator == "spaces" else section.separator or usual
+            return Delimited(content, Layout(separator, section.header, section.encoding))
+        case "json" | "jsonl":
+            return Json(content, is_array=kind == "json", encoding=section.encoding)
+        case "parquet":
+            return Parquet(content)
+    raise InvalidTable(f"{content.name} must end in one of {', '.join(FORMATS)}, or say its format in {FILE}")

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from training.sources.columns import short_name
+from training.sources.names import short_name
 from training.sources.tables import TABLES, Column, Table
 
 PAGE = Path("docs/schema.md")

@@ -45,6 +45,14 @@ class Unread:
 class Interrupted(InvalidTable):
     """A source ended before its end; what was read before it stands, and the message says how much that was."""
 
+    def after(self, name: str, n_rows: int) -> "Interrupted":
+        """Return the same with the source's name and the rows that came before it."""
+        return type(self)(f"{name} stopped after {n_rows:,} rows: {self}")
+
+
+class Broken(Interrupted):
+    """What is stored is itself at fault, so reading it again would end at the same place; its good rows are kept."""
+
 
 Tell = Callable[[Unread], None]
 

@@ -3,7 +3,7 @@
 Written by the readers of training/sources, read by training/cleaning, removed once the shop's tables are in place.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -40,3 +40,47 @@ class Staged:
 def staged_schema(table: Table) -> dict[str, pl.DataType]:
     """Return a staged part's columns: the table's own, then the input and its line (or row, from 1) of each row."""
     return {**table.schema, **ORIGIN}
+
+
+def part_of(n_parts: int) -> pl.Expr:
+    """Return the part, from 0, that each row's shopper belongs to, as `_part`; the same in every run and input."""
+    return (pl.col("shopper_id").hash(0) % n_parts).cast(pl.UInt16).alias("_part")
+
+
+@dataclass(frozen=True)
+class Pieces:
+    """One input's rows of a table.
+
+    files  one for each of its own parts, a power of 2 in number
+    input  its number among this run's inputs; was is the one that stands in the files
+    """
+
+    files: Sequence[Path]
+    input: int
+    was: int
+
+
+def joined(table: Table, inputs: Sequence[Pieces], n_parts: int, into: Path) -> tuple[Path, ...]:
+    """Return the parts of one table out of its inputs' pieces.
+
+    inputs   in the order in which equal rows are to follow each other
+    n_parts  a power of 2
+    into     an existing folder for parts that are not a piece as it is
+    """
+    only = inputs[0] if len(inputs) == 1 else None
+    if only and only.input == only.was:
+        return tuple(only.files)
+    parts = []
+    for part in range(n_parts):
+        frames = [_share(pieces, part, n_parts) for pieces in inputs]
+        path = into / f"{table.name}-{part:03}.arrow"
+        pl.concat(frames).select(list(staged_schema(table))).sink_ipc(path, compression="uncompressed")
+        parts.append(path)
+    return tuple(parts)
+
+
+def _share(pieces: Pieces, part: int, n_parts: int) -> pl.LazyFrame:
+    n_own = len(pieces.files)
+    mine = [file for place, file in enumerate(pieces.files) if place % n_parts == part % n_own % n_parts]
+    frame = pl.scan_ipc(mine).with_columns(pl.lit(pieces.input, ORIGIN[INPUT]).alias(INPUT))
+    return frame if n_own >= n_parts else frame.filter(part_of(n_parts) == part)
