@@ -195,6 +195,8 @@ def _json_text(value: object) -> str | None:
 
 def _delimited(name: str, source: str, pieces: Sequence[bytes], doubts: tuple[str, ...]) -> Sample:
     text, encoding, said = _decoded(pieces)
+    if not text[0].strip():
+        raise InvalidTable(f"{name} must hold rows, got none")
     separator, n_fields = _separator(name, text[0])
     rows = [row for piece in text for row in _records(piece, separator) if len(row) == n_fields]
     settings: dict[str, str | list[str]] = {"source": source}
@@ -244,6 +246,8 @@ def _is_utf8(line: bytes) -> bool:
 def _records(text: str, separator: str) -> list[list[str]]:
     if separator == SPACES:
         return [line.split() for line in text.splitlines() if line.strip()]
+    # Python's own limit would refuse what ingest can read, or set aside row by row.
+    csv.field_size_limit(LOOKED_AT_BYTES)
     return [row for row in csv.reader(io.StringIO(text, newline=""), delimiter=separator) if row]
 
 
