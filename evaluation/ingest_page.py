@@ -4,10 +4,11 @@ In: cleaning.json and shop.json as parsed JSON. Out: a self-contained HTML docum
 """
 
 import datetime
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
-from typing import Literal, NotRequired, TypedDict
+from typing import Literal, TypedDict
 
 import jinja2
 from plotly.offline import get_plotlyjs
@@ -73,21 +74,25 @@ class CleaningFile(TypedDict):
     notes: list[str]
 
 
-class Unreadable(TypedDict):
+class ShopFile(TypedDict):
+    """shop.json, as far as it is shown.
+
+    quarantine  rows in quarantine.parquet by table and rule: cleaning's, and those that a reader could not understand
+    """
+
+    shop: str
+    currency_code: str
+    notes: list[str]
+    quarantine: dict[str, dict[str, int]]
+
+
+@dataclass(frozen=True)
+class _Unreadable:
     """Rows that a reader could not understand; they are not among cleaning's rows_in."""
 
     table: str
     rule: str
     n_rows: int
-
-
-class ShopFile(TypedDict):
-    """shop.json, as far as it is shown."""
-
-    shop: str
-    currency_code: str
-    notes: list[str]
-    unreadable: NotRequired[list[Unreadable]]
 
 
 @dataclass(frozen=True)
@@ -113,7 +118,7 @@ def html(cleaning: CleaningFile, shop: ShopFile) -> str:
     environment.filters["count"] = _count
     template = environment.from_string(resources.files("evaluation").joinpath("ingest.html.j2").read_text("utf-8"))
     code = shop["currency_code"]
-    unreadable = shop.get("unreadable", [])
+    unreadable = _unreadable(cleaning, shop)
     return template.render(
         shop=shop["shop"],
         made_by=_made_by(cleaning),
@@ -135,6 +140,20 @@ def html(cleaning: CleaningFile, shop: ShopFile) -> str:
     )  # fmt: skip
 
 
+def _unreadable(cleaning: CleaningFile, shop: ShopFile) -> list[_Unreadable]:
+    """What is in the quarantine and was not put there by cleaning."""
+    removed: Counter[tuple[str, str]] = Counter()
+    for rule in cleaning["rules"]:
+        if rule["action"] == "removed":
+            removed[rule["table"], rule["rule"]] += rule["n_rows"]
+    left = [
+        _Unreadable(table, rule, n_rows - removed[table, rule])
+        for table, rules in shop["quarantine"].items()
+        for rule, n_rows in rules.items()
+    ]
+    return [each for each in left if each.n_rows > 0]
+
+
 def _made_by(cleaning: CleaningFile) -> str:
     until = _day(cleaning["train_until_s"])
     return (
@@ -143,8 +162,8 @@ def _made_by(cleaning: CleaningFile) -> str:
     )
 
 
-def _tiles(cleaning: CleaningFile, unreadable: Sequence[Unreadable]) -> list[tuple[str, str]]:
-    n_unreadable = sum(each["n_rows"] for each in unreadable)
+def _tiles(cleaning: CleaningFile, unreadable: Sequence[_Unreadable]) -> list[tuple[str, str]]:
+    n_unreadable = sum(each.n_rows for each in unreadable)
     n_in = sum(cleaning["rows_in"].values()) + n_unreadable
     n_out = sum(cleaning["rows_out"].values())
     touched = {action: sum(rule["n_rows"] for rule in cleaning["rules"] if rule["action"] == action)
@@ -173,9 +192,9 @@ def _tables(cleaning: CleaningFile) -> list[tuple[str, str, str, str, str]]:
     ]  # fmt: skip
 
 
-def _losses(cleaning: CleaningFile, unreadable: Sequence[Unreadable]) -> list[tuple[str, int]]:
+def _losses(cleaning: CleaningFile, unreadable: Sequence[_Unreadable]) -> list[tuple[str, int]]:
     """Why rows were lost and how many, the commonest reason first."""
-    lost = [(f"{each['table']}: {_words(each['rule'])}", each["n_rows"]) for each in unreadable]
+    lost = [(f"{each.table}: {_words(each.rule)}", each.n_rows) for each in unreadable]
     lost += [
         (f"{rule['table']}: {_words(rule['rule'])} {rule['column']}".rstrip(), rule["n_rows"])
         for rule in cleaning["rules"]

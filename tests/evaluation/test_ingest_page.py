@@ -63,7 +63,7 @@ SHOP: ShopFile = {
     "shop": "Tea & Co",
     "currency_code": "GBP",
     "notes": ["12 times say no offset."],
-    "unreadable": [{"table": "events", "rule": "ragged_row", "n_rows": 17}],
+    "quarantine": {"events": {"missing_value": 100_000, "ragged_row": 17}},
 }
 
 
@@ -126,6 +126,6 @@ def test_a_column_is_told_in_figures_before_and_after(page: str) -> None:
 def test_a_clean_shop_says_so() -> None:
     clean = copy.deepcopy(CLEANING)
     clean.update(rules=[], fitted=[], returns=None, distributions=[], notes=[], rows_out=clean["rows_in"])
-    text = text_of(html(clean, {"shop": "s", "currency_code": "USD", "notes": []}))
+    text = text_of(html(clean, {"shop": "s", "currency_code": "USD", "notes": [], "quarantine": {}}))
     assert "No rule caught a row" in text
     assert "Why rows were removed" not in text
