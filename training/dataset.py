@@ -130,7 +130,7 @@ def dataset_of(shop: Shop) -> Dataset:
             f"(shopper {late['shopper_id'][0]!r}): a label in the future of the data"
         )
     vocabulary = vocabulary_of(shop, splits.train_until_s)
-    return Dataset(shop, vocabulary, splits, _ledger(shop, vocabulary))
+    return Dataset(shop, vocabulary, splits, shop_ledger(shop, vocabulary))
 
 
 def splits_of(shop: Shop) -> Splits:
@@ -206,8 +206,12 @@ def _extremes(times: pl.Series) -> tuple[int, int]:
     return int(values.min()), int(values.max())
 
 
-def _ledger(shop: Shop, vocabulary: Vocabulary) -> Ledger:
-    """Events, exposures and redemptions of all shoppers in one ledger."""
+def shop_ledger(shop: Shop, vocabulary: Vocabulary) -> Ledger:
+    """Sort events, exposures and redemptions of the vocabulary's shoppers into one ledger.
+
+    shop        canonical tables; rows of other shoppers are left out
+    vocabulary  names the ledger's rows, items and category slots
+    """
     happened = pl.concat([_bought(shop), _sent(shop), _redeemed(shop)], how="diagonal")
     happened = happened.join(vocabulary.shopper_index, on="shopper_id", how="inner").join(
         vocabulary.item_index, on="item_id", how="left"
@@ -226,7 +230,7 @@ def _ledger(shop: Shop, vocabulary: Vocabulary) -> Ledger:
             "kind": happened["kind"].cast(pl.Int8).to_numpy(),
             "item": happened["item"].fill_null(0).to_numpy(),
             "category": slots,
-            "order": _order_keys(happened["order_id"]),
+            "order": order_keys(happened["order_id"]),
             **zeros,
         },
     )
@@ -259,7 +263,11 @@ def _redeemed(shop: Shop) -> pl.DataFrame:
     )  # fmt: skip
 
 
-def _order_keys(order_ids: pl.Series) -> Ints:
+def order_keys(order_ids: pl.Series) -> Ints:
+    """Return kernels.ledger.order_key of each order's id; 0 for none.
+
+    order_ids  (n,) strings or null
+    """
     names = order_ids.unique().drop_nulls()
     keys = pl.DataFrame({"order_id": names, "key": pl.Series([order_key(name) for name in names], dtype=pl.Int64)})
     return (
