@@ -2,7 +2,7 @@
 
 In: a ledger and a half-life. Out: two values per event, or an update of one shopper's state that returns the same two.
 training and the online store call them. The powers of two of many gaps are computed side by side in vector registers;
-only the recurrence over them goes event by event.
+only the recurrence over them goes event by event, for two halves of a thread's shoppers at once.
 """
 
 import math
@@ -11,16 +11,24 @@ import numpy as np
 from numba import njit, prange
 from numpy.typing import NDArray
 
+from kernels.amounts import (
+    N_ROWS,
+    Amounts,
+    blank_unknown,
+    check_amounts,
+    fill_signed,
+    is_unknown,
+    multiply_add,
+    signed_amount,
+    zero_starts,
+)
 from kernels.checks import check, check_array, plain
 from kernels.compiled import entry
 from kernels.ledger import Ledger
 from kernels.parallel import block_edges, spread
-from kernels.streams import Amounts, check_amounts, signed_amount
 
 # The state of one shopper: whether there was an event, its time, decayed count, decayed spend.
 N_STATE = 4
-# Powers are computed for so many events at a time: they fill half of the nearest cache.
-_ROWS = 1024
 # Taylor's coefficients of 2^f: for |f| ≤ 1/2 the first one left out is below 2^-56 of the sum.
 _TERMS = tuple(math.log(2.0) ** power / math.factorial(power) for power in range(14))
 # Adding this to a number below 2^51 leaves its nearest whole number in the low bits of the sum.
@@ -44,10 +52,9 @@ def decayed_sums(
     check_amounts(ledger, amount)
     _check_half_life(half_life_s)
     count, spend = np.empty(ledger.n_events, np.float32), np.empty(ledger.n_events, np.float32)
-    edges = block_edges(ledger.offsets)
-    powers = np.empty((edges.size - 1, _ROWS))
+    edges = block_edges(ledger.offsets, per_thread=2)
     columns = (plain(ledger.offsets), plain(ledger.time_s), plain(ledger.kind), plain(amount))
-    _decay(edges, columns, -1.0 / half_life_s, powers, count, spend)
+    _decay(edges, columns, -1.0 / half_life_s, np.empty((edges.size // 2, 2, 2, N_ROWS)), (count, spend))
     return count, spend
 
 
@@ -101,61 +108,120 @@ def _check_half_life(half_life_s: float) -> None:
 @njit(nogil=True, inline="always")
 def _exp2(power):
     bounded = power if power >= _LEAST_POWER else _LEAST_POWER  # NaN too: it has no whole part
-    whole = (bounded + _TO_WHOLE) - _TO_WHOLE
-    rest = bounded - whole
+    shifted = bounded + _TO_WHOLE
+    rest = bounded - (shifted - _TO_WHOLE)
     square = rest * rest
-    fourth = square * square
     # Pairs of terms, then pairs of pairs (Estrin); the constant 1 comes last, so that it rounds only once.
-    low = (_TERMS[2] + _TERMS[3] * rest) + (_TERMS[4] + _TERMS[5] * rest) * square
-    middle = (_TERMS[6] + _TERMS[7] * rest) + (_TERMS[8] + _TERMS[9] * rest) * square
-    high = (_TERMS[10] + _TERMS[11] * rest) + (_TERMS[12] + _TERMS[13] * rest) * square
-    tail = low + fourth * (middle + fourth * high)
-    series = 1.0 + (_TERMS[1] * rest + square * tail)
+    low = multiply_add(_pair(4, rest), square, _pair(2, rest))
+    middle = multiply_add(_pair(8, rest), square, _pair(6, rest))
+    high = multiply_add(_pair(12, rest), square, _pair(10, rest))
+    fourth = square * square
+    tail = multiply_add(fourth, multiply_add(fourth, high, middle), low)
+    series = 1.0 + multiply_add(square, tail, _TERMS[1] * rest)
     # The exponent of a float64 stands in bits 52 to 62, counted from 1023.
-    scaled = series * np.int64((np.int64(whole) + 1023) << 52).view(np.float64)
+    scaled = series * np.int64((np.float64(shifted).view(np.int64) + 1023) << 52).view(np.float64)
     return scaled if power >= _LEAST_POWER - 0.5 else (0.0 if power < 0.0 else power)
 
 
 @njit(nogil=True, inline="always")
-def _step(count, spend, worth, signed):
-    return count * worth + 1.0, spend * worth + (signed if signed == signed else 0.0)
+def _pair(term, rest):
+    return multiply_add(_TERMS[term + 1], rest, _TERMS[term])
+
+
+@njit(nogil=True, inline="always")
+def _worth(gap_s, rate):
+    # A shopper's first event follows another shopper's last one: that gap may be below 0, and is never used.
+    return _exp2(min(np.float64(gap_s) * rate, 0.0))
 
 
 @njit(nogil=True)
-def _decay_block(first, last, columns, rate, powers, count, spend):
+def _fill_worths(now_s, before_s, rate, worths):
+    for row in range(worths.size):
+        worths[row] = _worth(now_s[row] - before_s[row], rate)
+
+
+@njit(nogil=True)
+def _fill(shopper, rows, columns, rate, buffer):
+    """Fill a run's worths and amounts; return the first shopper after it."""
     offsets, time_s, kind, amount = columns
-    who = first
-    n_so_far = spent = 0.0
-    for begin in range(offsets[first], offsets[last], _ROWS):
-        end = min(begin + _ROWS, offsets[last])
-        for row in range(max(begin, 1), end):
-            powers[row - begin] = _exp2(min(float(time_s[row] - time_s[row - 1]) * rate, 0.0))
-        # At a shopper's first event what the one before had done is worth nothing.
-        while who < last and offsets[who] < end:
-            if offsets[who] < offsets[who + 1]:
-                powers[offsets[who] - begin] = 0.0
-            who += 1
-        for row in range(begin, end):
-            signed = signed_amount(kind[row], float(amount[row]))
-            n_so_far, spent = _step(n_so_far, spent, powers[row - begin], signed)
-            count[row] = n_so_far
-            spend[row] = spent if signed == signed else np.nan
+    worths = buffer[0, : rows.stop - rows.start]
+    worths[0] = _worth(time_s[rows.start] - time_s[max(rows.start - 1, 0)], rate)
+    _fill_worths(time_s[rows.start + 1 : rows.stop], time_s[rows.start : rows.stop - 1], rate, worths[1:])
+    fill_signed(kind[rows], amount[rows], buffer[1, : rows.stop - rows.start])
+    return zero_starts(offsets, shopper, rows.start, worths)
+
+
+@njit(nogil=True)
+def _sum_two(one, other, sums, told, rows, other_rows):
+    """Carry two runs of equal length on side by side: one waits for its own last sum while the other works."""
+    n_one, spent_one, n_other, spent_other = sums
+    count_one, spend_one, count_other, spend_other = (
+        told[0][rows],
+        told[1][rows],
+        told[0][other_rows],
+        told[1][other_rows],
+    )
+    for row in range(count_one.size):
+        n_one = multiply_add(n_one, one[0, row], 1.0)
+        n_other = multiply_add(n_other, other[0, row], 1.0)
+        spent_one = multiply_add(spent_one, one[0, row], one[1, row])
+        spent_other = multiply_add(spent_other, other[0, row], other[1, row])
+        count_one[row], spend_one[row] = n_one, spent_one
+        count_other[row], spend_other[row] = n_other, spent_other
+    return n_one, spent_one, n_other, spent_other
+
+
+@njit(nogil=True)
+def _sum_one(buffer, n_events, spent, count, spend):
+    for row in range(count.size):
+        n_events = multiply_add(n_events, buffer[0, row], 1.0)
+        spent = multiply_add(spent, buffer[0, row], buffer[1, row])
+        count[row], spend[row] = n_events, spent
+    return n_events, spent
+
+
+@njit(nogil=True)
+def _decay_block(first, middle, last, columns, rate, buffers, told):
+    offsets = columns[0]
+    begin, other_begin, end = offsets[first], offsets[middle], offsets[last]
+    shopper, other = first, middle
+    n_together = min(other_begin - begin, end - other_begin)
+    sums = (0.0, 0.0, 0.0, 0.0)
+    for done in range(0, n_together, N_ROWS):
+        n_rows = min(N_ROWS, n_together - done)
+        rows = slice(begin + done, begin + done + n_rows)
+        other_rows = slice(other_begin + done, other_begin + done + n_rows)
+        shopper = _fill(shopper, rows, columns, rate, buffers[0])
+        other = _fill(other, other_rows, columns, rate, buffers[1])
+        sums = _sum_two(buffers[0], buffers[1], sums, told, rows, other_rows)
+    _finish(shopper, (begin + n_together, other_begin), sums[0], sums[1], columns, rate, buffers[0], told)
+    _finish(other, (other_begin + n_together, end), sums[2], sums[3], columns, rate, buffers[1], told)
+    blank_unknown(columns[2][begin:end], columns[3][begin:end], told[1][begin:end])
+
+
+@njit(nogil=True)
+def _finish(shopper, span, n_events, spent, columns, rate, buffer, told):
+    for begin in range(span[0], span[1], N_ROWS):
+        rows = slice(begin, min(begin + N_ROWS, span[1]))
+        shopper = _fill(shopper, rows, columns, rate, buffer)
+        n_events, spent = _sum_one(buffer, n_events, spent, told[0][rows], told[1][rows])
 
 
 @spread
-def _decay(edges, columns, rate, powers, count, spend):
-    for block in prange(edges.size - 1):
-        _decay_block(edges[block], edges[block + 1], columns, rate, powers[block], count, spend)
+def _decay(edges, columns, rate, buffers, told):
+    for half in prange(edges.size // 2):
+        block = 2 * half
+        _decay_block(edges[block], edges[block + 1], edges[block + 2], columns, rate, buffers[half], told)
 
 
 @entry
 def _apply(state, time_s, kind, amount, rate):
-    worth = _exp2(min((time_s - state[1]) * rate, 0.0)) if state[0] else 0.0
-    signed = signed_amount(kind, amount)
-    state[2], state[3] = _step(state[2], state[3], worth, signed)
+    worth = _worth(time_s - state[1], rate) if state[0] else 0.0
+    state[2] = multiply_add(state[2], worth, 1.0)
+    state[3] = multiply_add(state[3], worth, signed_amount(kind, amount))
     state[0] = 1.0
     state[1] = time_s
-    return state[2], (state[3] if signed == signed else np.nan)
+    return state[2], (np.nan if is_unknown(kind, amount) else state[3])
 
 
 @entry

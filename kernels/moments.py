@@ -10,16 +10,14 @@ import numpy as np
 from numba import njit, prange
 from numpy.typing import NDArray
 
+from kernels.amounts import N_ROWS, Amounts, check_amounts, multiply_add, zero_starts
 from kernels.checks import check, check_array, plain
 from kernels.compiled import entry
 from kernels.ledger import ORDER, Ledger
 from kernels.parallel import block_edges, spread
-from kernels.streams import Amounts, check_amounts
 
 # The state of one shopper: how many known amounts, their mean, the sum of their squared deviations from it.
 N_STATE = 3
-# Roots are taken of at least so many rows at a time: eight in one instruction, while the rows are in a near cache.
-_ROWS = 1024
 # A division each would be the slowest instruction of the loop; longer samples divide.
 _RECIPROCALS = np.concatenate([[0.0], 1.0 / np.arange(1.0, 512.0)])
 
@@ -36,7 +34,9 @@ def running_moments(ledger: Ledger, amount: Amounts) -> tuple[NDArray[np.float64
     """
     check_amounts(ledger, amount)
     mean, std = np.empty(ledger.n_events), np.empty(ledger.n_events)
-    _moments(block_edges(ledger.offsets), plain(ledger.offsets), plain(ledger.kind), plain(amount), mean, std)
+    edges = block_edges(ledger.offsets)
+    columns = (plain(ledger.offsets), plain(ledger.kind), plain(amount))
+    _moments(edges, columns, np.empty((edges.size - 1, 4, N_ROWS)), mean, std)
     return mean, std
 
 
@@ -59,47 +59,88 @@ def apply_event(state: NDArray[np.float64], kind: int, amount: float) -> tuple[f
     """
     check_array("state", state, np.float64)
     check(state.size == N_STATE, f"state must have {N_STATE} values, got {state.size}")
-    mean, variance = _apply(state, kind, float(amount))
-    return mean, math.sqrt(variance)
+    mean, std = _apply(state, kind, float(amount))
+    return float(mean), float(std)
 
 
 @njit(nogil=True, inline="always")
-def _step(count, mean, squares, is_line, amount):
-    is_known = is_line and amount == amount
-    # A row that adds nothing has weight 0 and goes through the same instructions: kinds come in no order to predict.
-    value = amount if is_known else 0.0
-    count += 1.0 if is_known else 0.0
-    size = np.uint64(count)
+def _step(count, mean, squares, is_known, amount):
+    # A row that adds nothing has weight 0 and goes through the same instructions.
+    count += is_known
+    size = np.uint32(count)
     reciprocal = _RECIPROCALS[size] if size < _RECIPROCALS.size else 1.0 / count
-    away = value - mean
-    mean += away * (reciprocal if is_known else 0.0)
-    squares += away * (value - mean) if is_known else 0.0
-    has_value = count > 0.0 and (is_known or not is_line)
-    return count, mean, squares, (mean if has_value else np.nan), (squares * reciprocal if has_value else np.nan)
+    away = amount - mean
+    mean = multiply_add(away, reciprocal * is_known, mean)
+    squares = multiply_add(away * is_known, amount - mean, squares)
+    return count, mean, squares, squares * reciprocal
+
+
+@njit(nogil=True, inline="always")
+def _is_known(kind, amount):
+    return 1.0 if (kind == ORDER) & (amount == amount) else 0.0
 
 
 @njit(nogil=True)
-def _moments_of(first, last, offsets, kind, amount, mean, std):
-    done = offsets[first]
-    for who in range(first, last):
-        count = centre = squares = 0.0
-        for row in range(offsets[who], offsets[who + 1]):
-            count, centre, squares, mean[row], std[row] = _step(
-                count, centre, squares, kind[row] == ORDER, float(amount[row])
-            )
-        if offsets[who + 1] - done >= _ROWS or who == last - 1:
-            for row in range(done, offsets[who + 1]):
-                std[row] = math.sqrt(std[row])
-            done = offsets[who + 1]
+def _fill(kind, amount, is_known, value):
+    for row in range(value.size):
+        is_known[row] = _is_known(kind[row], amount[row])
+        # What is not known has weight 0, and a NaN times 0 would still be NaN.
+        value[row] = np.float64(amount[row]) if amount[row] == amount[row] else 0.0
+
+
+@njit(nogil=True)
+def _steps(buffers, sample, mean, variance):
+    count, centre, squares = sample
+    kept, is_known, value = buffers
+    for row in range(mean.size):
+        if kept[row] == 0.0:
+            count = centre = squares = 0.0
+        count, centre, squares, variance[row] = _step(count, centre, squares, is_known[row], value[row])
+        mean[row] = centre if count > 0.0 else np.nan
+    return count, centre, squares
+
+
+@njit(nogil=True)
+def _roots(mean, variance, std):
+    for row in range(std.size):
+        std[row] = math.sqrt(variance[row]) if mean[row] == mean[row] else np.nan
+
+
+@njit(nogil=True)
+def _blank(kind, amount, mean, std):
+    for row in range(mean.size):
+        if (kind[row] == ORDER) & (amount[row] != amount[row]):
+            mean[row] = std[row] = np.nan
+
+
+@njit(nogil=True)
+def _moments_of(first, last, columns, buffers, mean, std):
+    offsets, kind, amount = columns
+    sample = (0.0, 0.0, 0.0)
+    for begin in range(offsets[first], offsets[last], N_ROWS):
+        rows = slice(begin, min(begin + N_ROWS, offsets[last]))
+        size = rows.stop - begin
+        kept, is_known, value = buffers[0, :size], buffers[1, :size], buffers[2, :size]
+        kept[:] = 1.0
+        first = zero_starts(offsets, first, begin, kept)
+        _fill(kind[rows], amount[rows], is_known, value)
+        sample = _steps((kept, is_known, value), sample, mean[rows], buffers[3, :size])
+        # Eight roots in one instruction.
+        _roots(mean[rows], buffers[3, :size], std[rows])
+        _blank(kind[rows], amount[rows], mean[rows], std[rows])
 
 
 @spread
-def _moments(edges, offsets, kind, amount, mean, std):
+def _moments(edges, columns, buffers, mean, std):
     for block in prange(edges.size - 1):
-        _moments_of(edges[block], edges[block + 1], offsets, kind, amount, mean, std)
+        _moments_of(edges[block], edges[block + 1], columns, buffers[block], mean, std)
 
 
 @entry
 def _apply(state, kind, amount):
-    state[0], state[1], state[2], mean, variance = _step(state[0], state[1], state[2], kind == ORDER, amount)
-    return mean, variance
+    is_known = _is_known(kind, amount)
+    value = amount if amount == amount else 0.0
+    state[0], state[1], state[2], variance = _step(state[0], state[1], state[2], is_known, value)
+    if state[0] == 0.0 or (kind == ORDER and is_known == 0.0):
+        return np.nan, np.nan
+    return state[1], math.sqrt(variance)

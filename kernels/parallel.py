@@ -51,14 +51,16 @@ def spread(loop: Callable[Arguments, None]) -> Callable[Arguments, None]:
     return one_at_a_time
 
 
-def block_edges(offsets: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Cut shoppers into one block for each thread, balanced by their events: one shopper may hold most of them.
+def block_edges(offsets: NDArray[np.int64], per_thread: int = 1) -> NDArray[np.int64]:
+    """Cut shoppers into blocks balanced by their events: one shopper may hold most of them.
 
-    offsets  (n_shoppers + 1,) int64  shopper i owns events offsets[i] to offsets[i + 1]
-    returns  (n_blocks + 1,) int64    block b is shoppers edges[b] to edges[b + 1]; one block if there are few events
+    offsets     (n_shoppers + 1,) int64  shopper i owns events offsets[i] to offsets[i + 1]
+    per_thread  blocks for each thread
+    returns     (n_blocks + 1,) int64    block b is shoppers edges[b] to edges[b + 1]; blocks of one thread if there are
+                                         few events
     """
     n_shoppers, n_events = offsets.size - 1, int(offsets[-1])
-    n_blocks = get_num_threads() if n_events >= _LEAST_EVENTS else 1
+    n_blocks = per_thread * (get_num_threads() if n_events >= _LEAST_EVENTS else 1)
     shares = np.arange(1, n_blocks, dtype=np.int64) * n_events // n_blocks
     return np.concatenate([[0], np.searchsorted(offsets[:-1], shares), [n_shoppers]]).astype(np.int64)
 

@@ -8,13 +8,23 @@ import numpy as np
 from numba import njit, prange
 from numpy.typing import NDArray
 
+from kernels.amounts import (
+    N_ROWS,
+    Amounts,
+    blank_unknown,
+    check_amounts,
+    fill_signed,
+    is_unknown,
+    multiply_add,
+    signed_amount,
+    zero_starts,
+)
 from kernels.checks import check, check_array, plain
 from kernels.compiled import entry
-from kernels.ledger import ORDER, REDEMPTION, REFUND, VIEW, Ledger
+from kernels.ledger import CART, EXPOSURE, ORDER, REDEMPTION, REFUND, VIEW, Ledger
 from kernels.parallel import block_edges, row_edges, spread
 
 N_KINDS = REDEMPTION
-Amounts = NDArray[np.int64] | NDArray[np.float64]
 
 # The state of one shopper: whether there was an event, its time, events by kind, spend.
 _HAS_EVENT, _LAST_S, _COUNTS, _SPEND = 0, 1, 2, 2 + N_KINDS
@@ -57,8 +67,9 @@ def running_spend(ledger: Ledger, amount: Amounts) -> NDArray[np.float64]:
     source   reference.streams.running_spend
     """
     check_amounts(ledger, amount)
-    spend = np.empty(ledger.n_events)
-    _spend(block_edges(ledger.offsets), plain(ledger.offsets), plain(ledger.kind), plain(amount), spend)
+    spend, edges = np.empty(ledger.n_events), block_edges(ledger.offsets)
+    buffers = np.empty((edges.size - 1, 2, N_ROWS))
+    _spend(edges, plain(ledger.offsets), plain(ledger.kind), plain(amount), buffers, spend)
     return spend
 
 
@@ -105,79 +116,85 @@ def apply_event(state: NDArray[np.float64], time_s: int, kind: int, amount: floa
     return columns
 
 
-def check_amounts(ledger: Ledger, amount: Amounts) -> None:
-    """Pass when there is one amount of a known type for each event.
-
-    ledger  events of all shoppers
-    amount  (n_events,) int64 or float64  micros
-    raises  InvalidInput
-    """
-    check_array("amount", amount, np.int64 if amount.dtype == np.int64 else np.float64)
-    check(amount.size == ledger.n_events, f"amount must have n_events {ledger.n_events} values, got {amount.size}")
-
-
-@njit(nogil=True, inline="always")
-def signed_amount(kind, amount):
-    """Return what an event adds to its shopper's spend.
-
-    kind     of kernels.ledger
-    amount   micros; NaN is unknown
-    returns  the amount of an order line, less that of a refund, 0 of anything else
-    """
-    sign = (1.0 if kind == ORDER else 0.0) - (1.0 if kind == REFUND else 0.0)
-    # An unknown amount times 0 would be unknown too: what is no money adds nothing, whatever stands there.
-    return amount * sign if sign != 0.0 else 0.0
-
-
-@njit(nogil=True, inline="always")
-def _spent(spend, signed):
-    return spend + (signed if signed == signed else 0.0)
+@njit(nogil=True)
+def _gaps_of(now_s, before_s, gap_s):
+    for row in range(gap_s.size):
+        gap_s[row] = np.float32(now_s[row] - before_s[row])
 
 
 @spread
 def _gaps(edges, offsets, time_s, gap_s):
     for block in prange(edges.size - 1):
-        for row in range(offsets[edges[block]] + 1, offsets[edges[block + 1]]):
-            gap_s[row] = time_s[row] - time_s[row - 1]
+        begin, end = offsets[edges[block]], offsets[edges[block + 1]]
+        if begin < end:
+            _gaps_of(time_s[begin + 1 : end], time_s[begin : end - 1], gap_s[begin + 1 : end])
         for who in range(edges[block], edges[block + 1]):
             if offsets[who] < offsets[who + 1]:
                 gap_s[offsets[who]] = np.nan
+
+
+@njit(nogil=True)
+def _count_of(kind, counts):
+    views = carts = orders = refunds = exposures = redemptions = np.int32(0)
+    for row in range(kind.size):
+        views += np.int32(kind[row] == VIEW)
+        carts += np.int32(kind[row] == CART)
+        orders += np.int32(kind[row] == ORDER)
+        refunds += np.int32(kind[row] == REFUND)
+        exposures += np.int32(kind[row] == EXPOSURE)
+        redemptions += np.int32(kind[row] == REDEMPTION)
+        counts[row, 0], counts[row, 1], counts[row, 2] = views, carts, orders
+        counts[row, 3], counts[row, 4], counts[row, 5] = refunds, exposures, redemptions
 
 
 @spread
 def _count(edges, offsets, kind, counts):
     for block in prange(edges.size - 1):
         for who in range(edges[block], edges[block + 1]):
-            views = carts = orders = refunds = exposures = redemptions = np.int32(0)
-            for row in range(offsets[who], offsets[who + 1]):
-                views += np.int32(kind[row] == 1)
-                carts += np.int32(kind[row] == 2)
-                orders += np.int32(kind[row] == 3)
-                refunds += np.int32(kind[row] == 4)
-                exposures += np.int32(kind[row] == 5)
-                redemptions += np.int32(kind[row] == 6)
-                counts[row, 0], counts[row, 1], counts[row, 2] = views, carts, orders
-                counts[row, 3], counts[row, 4], counts[row, 5] = refunds, exposures, redemptions
+            rows = slice(offsets[who], offsets[who + 1])
+            _count_of(kind[rows], counts[rows])
+
+
+@njit(nogil=True)
+def _sum_of(kept, signed, total, spend):
+    for row in range(spend.size):
+        total = multiply_add(total, kept[row], signed[row])
+        spend[row] = total
+    return total
+
+
+@njit(nogil=True)
+def _spend_of(first, last, offsets, kind, amount, buffers, spend):
+    total = 0.0
+    for begin in range(offsets[first], offsets[last], N_ROWS):
+        rows = slice(begin, min(begin + N_ROWS, offsets[last]))
+        kept, signed = buffers[0, : rows.stop - begin], buffers[1, : rows.stop - begin]
+        kept[:] = 1.0
+        first = zero_starts(offsets, first, begin, kept)
+        fill_signed(kind[rows], amount[rows], signed)
+        total = _sum_of(kept, signed, total, spend[rows])
+        blank_unknown(kind[rows], amount[rows], spend[rows])
 
 
 @spread
-def _spend(edges, offsets, kind, amount, spend):
+def _spend(edges, offsets, kind, amount, buffers, spend):
     for block in prange(edges.size - 1):
-        for who in range(edges[block], edges[block + 1]):
-            total = 0.0
-            for row in range(offsets[who], offsets[who + 1]):
-                signed = signed_amount(kind[row], float(amount[row]))
-                total = _spent(total, signed)
-                spend[row] = total if signed == signed else np.nan
+        _spend_of(edges[block], edges[block + 1], offsets, kind, amount, buffers[block], spend)
+
+
+@njit(nogil=True)
+def _bands_of(item, band_of_item, band):
+    n_items = np.uint32(band_of_item.size)
+    for row in range(item.size):
+        at = np.uint32(item[row])
+        band[row] = band_of_item[at] if at < n_items else 0
 
 
 @spread
 def _bands(edges, item, band_of_item, band):
-    n_items = np.uint32(band_of_item.size)
     for block in prange(edges.size - 1):
-        for row in range(edges[block], edges[block + 1]):
-            at = np.uint32(item[row])
-            band[row] = band_of_item[at] if at < n_items else 0
+        rows = slice(edges[block], edges[block + 1])
+        _bands_of(item[rows], band_of_item, band[rows])
 
 
 @entry
@@ -186,7 +203,6 @@ def _apply(state, time_s, kind, amount, columns):
     state[_HAS_EVENT] = 1.0
     state[_LAST_S] = time_s
     state[_COUNTS + kind - 1] += 1.0
-    signed = signed_amount(kind, amount)
-    state[_SPEND] = _spent(state[_SPEND], signed)
+    state[_SPEND] += signed_amount(kind, amount)
     columns[1 : 1 + N_KINDS] = state[_COUNTS : _COUNTS + N_KINDS]
-    columns[1 + N_KINDS] = state[_SPEND] if signed == signed else np.nan
+    columns[1 + N_KINDS] = np.nan if is_unknown(kind, amount) else state[_SPEND]

@@ -1,9 +1,9 @@
-"""Every streaming kernel beside what memory or numpy's exponential allow: `ratios`, which the features benchmark calls.
+"""Every streaming kernel beside what memory or numpy's exponential allow: `ratios`, for the features benchmark.
 
-A kernel without transcendental functions stands beside np.copyto of one array as long as all bytes that the kernel reads
-and writes; one with them beside np.exp over as many values. Kernel and rival take turns, both on as many threads as numba
-uses, the rival's arrays cut into equal parts. The kernel is timed as callers call it, so it also gets the memory for its
-results from the system, while the rival writes where it has written before.
+A kernel without transcendental functions stands beside np.copyto of all bytes that it reads and writes; one with them
+beside np.exp over as many values. Kernel and rival take turns, both on as many threads as numba uses, the rival's
+arrays cut into equal parts. A kernel gets fresh memory for its results, as its callers do; so the rival writes as many
+bytes into fresh memory too, and copies those that the kernel only reads to where it has written before.
 """
 
 import statistics
@@ -14,7 +14,6 @@ from dataclasses import dataclass
 
 import numba
 import numpy as np
-from numpy.typing import NDArray
 
 from kernels import behaviour, calendar_days, decays, moments, streams, velocity, visits
 from kernels.ledger import Ledger
@@ -57,12 +56,14 @@ class Streamed:
     """A kernel ready to be timed.
 
     run      one pass over all events
-    n_bytes  it reads and writes
-    n_exps   powers it takes; 0 if none
+    n_read     bytes it reads
+    n_written  bytes it writes
+    n_exps     powers it takes; 0 if none
     """
 
     run: Callable[[], object]
-    n_bytes: int
+    n_read: int
+    n_written: int
     n_exps: int = 0
 
 
@@ -79,7 +80,7 @@ def ratios(n_events: int, repeats: int) -> dict[str, Ratio]:
             rival = exp_rival(streamed, pool) if streamed.n_exps else copy_rival(streamed, pool)
             kernel_s, rival_s = alternated(streamed.run, rival, repeats)
             kind = "exp" if streamed.n_exps else "copy"
-            found[name] = Ratio(kernel_s, rival_s, kind, n_threads, streamed.n_bytes)
+            found[name] = Ratio(kernel_s, rival_s, kind, n_threads, streamed.n_read + streamed.n_written)
     return found
 
 
@@ -97,18 +98,28 @@ def alternated(kernel: Callable[[], object], rival: Callable[[], object], repeat
 
 def copy_rival(streamed: Streamed, pool: ThreadPoolExecutor) -> Callable[[], object]:
     """A copy of as many bytes as the kernel reads and writes."""
-    source = np.ones(streamed.n_bytes, np.uint8)
-    target = np.empty_like(source)
-    sources, targets = (np.array_split(array, numba.get_num_threads()) for array in (source, target))
-    return lambda: list(pool.map(np.copyto, targets, sources))
+    n_threads = numba.get_num_threads()
+    read, written = np.ones(streamed.n_read, np.uint8), np.ones(streamed.n_written, np.uint8)
+    target = np.empty_like(read)
+
+    def copy() -> None:
+        fresh = np.empty_like(written)
+        for source, goal in ((read, target), (written, fresh)):
+            list(pool.map(np.copyto, np.array_split(goal, n_threads), np.array_split(source, n_threads)))
+
+    return copy
 
 
 def exp_rival(streamed: Streamed, pool: ThreadPoolExecutor) -> Callable[[], object]:
     """As many of numpy's exponentials as the kernel takes powers."""
-    powers = -np.random.default_rng(0).exponential(1.0, streamed.n_exps)
-    values = np.empty_like(powers)
-    sources, targets = (np.array_split(array, numba.get_num_threads()) for array in (powers, values))
-    return lambda: list(pool.map(np.exp, sources, targets))
+    n_threads = numba.get_num_threads()
+    powers = np.array_split(-np.random.default_rng(0).exponential(1.0, streamed.n_exps), n_threads)
+
+    def exponentials() -> None:
+        fresh = np.array_split(np.empty(streamed.n_exps), n_threads)
+        list(pool.map(np.exp, powers, fresh))
+
+    return exponentials
 
 
 def random_ledger(n_events: int) -> Ledger:
@@ -140,26 +151,31 @@ def streamed_kernels(n_events: int) -> dict[str, Streamed]:
     bands = np.random.default_rng(1).integers(0, 6, N_ITEMS).astype(np.int8)
     paid, time_s = ledger.paid_micros, ledger.time_s
     table = calendar_days.day_table(new_york(), START_S, START_S + SPAN_S + 86_400)
-    keyed = velocity.KeyedEvents(ledger.offsets, time_s, ledger.order, paid)
+    # Three shoppers take turns on a key, as in a household.
+    keyed = velocity.KeyedEvents(ledger.offsets, time_s, ledger.order % 3, paid)
     n_queries = max(n_events // EVENTS_PER_SHOPPER, 1)
     shopper = np.arange(ledger.n_shoppers)[:n_queries]
     at_s = np.full(shopper.size, START_S + SPAN_S)
     held = np.minimum(np.diff(ledger.offsets), behaviour.LENGTH).sum()
     return {
-        "gaps_s": Streamed(lambda: streams.gaps_s(ledger), n_events * (8 + 4)),
-        "kind_counts": Streamed(lambda: streams.kind_counts(ledger), n_events * (1 + 6 * 4)),
-        "running_spend": Streamed(lambda: streams.running_spend(ledger, paid), n_events * (1 + 8 + 8)),
-        "running_moments": Streamed(lambda: moments.running_moments(ledger, paid), n_events * (1 + 8 + 16)),
-        "price_bands": Streamed(lambda: streams.price_bands(ledger.item, bands), n_events * (4 + 1)),
-        "session_columns": Streamed(lambda: visits.session_columns(ledger), n_events * (8 + 1 + 6 * 4)),
-        "calendar_days": Streamed(lambda: calendar_days.calendar_days(table, time_s), n_events * (8 + 5)),
-        "velocity": Streamed(lambda: velocity.velocity(keyed), n_events * (8 + 8 + 8 + 4 * 12 + 4 + 4)),
+        "gaps_s": Streamed(lambda: streams.gaps_s(ledger), n_events * 8, n_events * (4)),
+        "kind_counts": Streamed(lambda: streams.kind_counts(ledger), n_events * 1, n_events * (6 * 4)),
+        "running_spend": Streamed(lambda: streams.running_spend(ledger, paid), n_events * (1 + 8), n_events * (8)),
+        "running_moments": Streamed(lambda: moments.running_moments(ledger, paid), n_events * (1 + 8), n_events * (16)),
+        "price_bands": Streamed(lambda: streams.price_bands(ledger.item, bands), n_events * 4, n_events * (1)),
+        "session_columns": Streamed(lambda: visits.session_columns(ledger), n_events * (8 + 1), n_events * (6 * 4)),
+        "calendar_days": Streamed(lambda: calendar_days.calendar_days(table, time_s), n_events * 8, n_events * (5)),
+        "velocity": Streamed(lambda: velocity.velocity(keyed), n_events * (8 + 8 + 8), n_events * (4 * 12 + 4 + 4)),
         "sequences_at": Streamed(
             lambda: behaviour.sequences_at(ledger, bands, shopper, at_s),
-            int(held) * (8 + 4 + 1) + shopper.size * (behaviour.LENGTH * 7 + 16),
+            int(held) * (8 + 4 + 1) + shopper.size * 16,
+            shopper.size * behaviour.LENGTH * 7,
         ),
         "decayed_sums": Streamed(
-            lambda: decays.decayed_sums(ledger, paid, 7 * 86_400.0), n_events * (8 + 1 + 8 + 8), n_events
+            lambda: decays.decayed_sums(ledger, paid, 7 * 86_400.0),
+            n_events * (8 + 1 + 8),
+            n_events * (4 + 4),
+            n_events,
         ),
     }
 
