@@ -25,7 +25,7 @@ def amounts(text: NDArray[np.uint8], offsets: NDArray[np.int64]) -> tuple[NDArra
     offsets  (n_rows + 1,) int64   text i is text[offsets[i] : offsets[i + 1]]
     returns  micros (n_rows,) and whether the text is such an amount (n_rows,); micros are 0 where it is not
     raises   InvalidInput          if offsets do not ascend within the text
-    source   reference.fields.amount: an optional sign, up to nine digits, optionally a point and decimals
+    source   reference.records.amount: an optional sign, up to nine digits, optionally a point and decimals
     """
     _check_texts(text, offsets)
     micros, is_read = np.zeros(offsets.size - 1, np.int64), np.zeros(offsets.size - 1, np.bool_)
@@ -43,7 +43,7 @@ def instants(
     pattern  of DIRECTIVES, as strptime has them; empty: ISO 8601, from a date alone to a time with decimals and offset
     returns  seconds (n_rows,), and UNREAD, LOCAL or ABSOLUTE (n_rows,) uint8: LOCAL says no offset and counts as if UTC
     raises   InvalidInput          if offsets do not ascend within the text, or the pattern has another directive
-    source   reference.fields.instant
+    source   reference.records.instant
     """
     _check_texts(text, offsets)
     check(follows(pattern), f"pattern must use only %{', %'.join(DIRECTIVES)}, got {pattern!r}")
@@ -76,11 +76,11 @@ def _amounts(text, offsets, micros, is_read):
         at, end = offsets[row], offsets[row + 1]
         sign = 1
         if at < end and (text[at] == 43 or text[at] == 45):
-            sign = 44 - text[at]
+            sign = 44 - np.int64(text[at])
             at += 1
         whole, n_digits = 0, 0
         while at < end and 48 <= text[at] <= 57:
-            whole = whole * 10 + (text[at] - 48)
+            whole = whole * 10 + (np.int64(text[at]) - 48)
             n_digits += 1
             at += 1
             if n_digits > _MOST_WHOLE_DIGITS:
@@ -92,7 +92,7 @@ def _amounts(text, offsets, micros, is_read):
             at += 1
             while at < end and 48 <= text[at] <= 57:
                 if n_decimals < _N_DECIMALS:
-                    value = value * 10 + (text[at] - 48)
+                    value = value * 10 + (np.int64(text[at]) - 48)
                 elif n_decimals == _N_DECIMALS:
                     is_up = 1 if text[at] >= 53 else 0
                 n_decimals += 1
@@ -110,7 +110,7 @@ def _number(text, at, end, least, most):
     """The number of `least` to `most` digits at a place, and the place behind it; -1 if there are fewer."""
     number, n = 0, 0
     while at < end and n < most and 48 <= text[at] <= 57:
-        number = number * 10 + (text[at] - 48)
+        number = number * 10 + (np.int64(text[at]) - 48)
         n += 1
         at += 1
     return (number, at) if n >= least else (-1, at)

@@ -213,12 +213,12 @@ def _bytes_at_fault(block, at, end):
 def items(block: NDArray[np.uint8], state: NDArray[np.int64]) -> NDArray[np.uint8]:
     """Turn a piece of a JSON array into lines, one for each element; what is around the array becomes blanks.
 
-    block    (n_bytes,) uint8  JSON: an array, or an object of which the first array is meant; may begin and end anywhere
+    block    (n_bytes,) uint8  JSON: an array, or an object of which the first array is meant; of any cut
     state    (3,) int64        depth; within a string or not (2: behind a backslash); the elements' depth (0: the array
                                has not begun, -1: it has ended); all 0 at first, changed for the piece that follows
     returns  (n_bytes,) uint8  the same bytes, line ends and blanks between tokens aside
-    raises   InvalidInput      if an argument is of another type or size
-    source   reference.records.items
+    raises   InvalidInput      if an argument has another type or size
+    source   json.loads of the whole, in tests/kernels/test_records.py
     """
     check_array("block", block, np.uint8)
     check_array("state", state, np.int64)
