@@ -10,6 +10,7 @@ import unicodedata
 
 # A review of more characters is a file pasted by mistake; the rest of it is not read.
 MOST_CHARACTERS = 20_000
+_MOST_PASSES = 3
 URL, EMAIL, NUMBER, EMOJI = "<url>", "<email>", "<number>", "<emoji>"
 PLACEHOLDERS = (URL, EMAIL, NUMBER, EMOJI)
 ENGLISH, CHINESE, OTHER = "en", "zh", "other"
@@ -26,12 +27,14 @@ _MARKUP = re.compile(
     rf"|(?!{'|'.join(PLACEHOLDERS)})</?[a-z][a-z0-9]*(?:\s[^<>]*)?/?>|<![a-z][^<>]*>",
     re.IGNORECASE | re.DOTALL,
 )
+# What is left of a tag within a tag would be a tag at the next reading.
+_OPENING = re.compile(rf"(?<!<)<+(?!{'|'.join(name[1:] for name in PLACEHOLDERS)})(?=[a-z/!])", re.IGNORECASE)
 # Lone surrogates, which no encoding can write, and controls that are not white space; NFKC leaves both.
 _UNWRITABLE = re.compile("[\ud800-\udfff\x00-\x08\x0e-\x1b\x7f-\x84\x86-\x9f\ufdd0-\ufdef\ufffe\uffff]")
 # They join or part letters without being seen; a soft hyphen within a word would make it another word.
 _INVISIBLE = re.compile("[\u00ad\u034f\u061c\u180e\u200b-\u200c\u200e\u200f\u202a-\u202e\u2060-\u2064\ufeff]")
 _URL = re.compile(r"\b(?:https?://|www\.)[^\s<>\"'，。！？、；：（）【】《》]+", re.IGNORECASE)
-_EMAIL = re.compile(r"(?<![\w.+-])[\w.+-]{1,64}@[a-z0-9-]{1,63}(?:\.[a-z0-9-]{1,63}){1,4}(?![\w-])", re.IGNORECASE)
+_EMAIL = re.compile(r"(?<![\w.+-])\w[\w.+-]{0,63}@[a-z0-9-]{1,63}(?:\.[a-z0-9-]{1,63}){1,4}(?![\w-])", re.IGNORECASE)
 _EMOJI = re.compile(f"(?:[{_PICTURE}]|[0-9#*]\ufe0f?\u20e3)(?:[\ufe0f\U0001f3fb-\U0001f3ff]|\u200d[{_PICTURE}])*")
 # A digit that stands in a word, as in 3xl or mp3, belongs to the word. Chinese is written without blanks.
 _NUMBER = re.compile(r"(?<![a-z0-9])[0-9]+(?:[.,][0-9]+)*(?![a-z0-9])")
@@ -57,7 +60,7 @@ def readable(text: str) -> str:
     text     anything; only its first MOST_CHARACTERS are read
     returns  encodable text for a reader or a sentence model
     """
-    return " ".join(_MARKUP.sub(" ", _decoded(text[:MOST_CHARACTERS])).split())
+    return " ".join(_OPENING.sub("", _MARKUP.sub(" ", _decoded(text[:MOST_CHARACTERS]))).split())
 
 
 def normalised(text: str) -> str:
@@ -66,10 +69,13 @@ def normalised(text: str) -> str:
     text     anything
     returns  text that does not change when it is normalised again
     """
-    text = unicodedata.normalize("NFKC", readable(text).casefold()).translate(_APOSTROPHES)
-    text = _EMAIL.sub(f" {EMAIL} ", _URL.sub(f" {URL} ", text))
-    text = _JOINERS.sub("", _EMOJI.sub(f" {EMOJI} ", text))
-    return " ".join(_NUMBER.sub(f" {NUMBER} ", text).split())
+    once = _normalised_once(text)
+    for _ in range(_MOST_PASSES):
+        # Only markup that folding and joining have made can still change; few texts hold any of its letters.
+        if "&" not in once and not _OPENING.search(once):
+            break
+        once = _normalised_once(once)
+    return once
 
 
 def language_of(text: str) -> str:
@@ -104,3 +110,10 @@ def _decoded(text: str) -> str:
         if written == text:
             return text
         text = written
+
+
+def _normalised_once(text: str) -> str:
+    text = unicodedata.normalize("NFKC", readable(text).casefold()).translate(_APOSTROPHES)
+    text = _EMAIL.sub(f" {EMAIL} ", _URL.sub(f" {URL} ", text))
+    text = _JOINERS.sub("", _EMOJI.sub(f" {EMOJI} ", text))
+    return " ".join(_NUMBER.sub(f" {NUMBER} ", text).split())

@@ -25,6 +25,8 @@ ANYTHING = st.text(st.one_of(st.characters(codec=None), st.sampled_from("<>&;/ab
         ("花了199元", "花了 <number> 元"),
         ("nice 👍🏽👨‍👩‍👧❤️!", "nice <emoji> <emoji> <emoji> !"),
         ("a &amp;lt;b&amp;gt; ＜i＞ c", "a c"),
+        ("a <A<A>&GT b", "a a > b"),
+        ("<<<b is <a b", "b is a b"),
         ("don’t", "don't"),
         ("Straße", "strasse"),
         ("soft\u00adware ze\u200bro", "software zero"),
