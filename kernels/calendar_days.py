@@ -1,8 +1,8 @@
 """Where in the shop's own day, week and month each event stands: hour, weekday, weekend, holiday, days since payday.
 
 In: times and a Calendar of plain arrays, which training.calendars makes of a shop's zone and country. Out: five
-columns. A DayTable holds what is the same for a whole day, so that an event costs two look-ups and no search; made
-once, it serves batches and single events alike.
+columns. A DayTable holds what is the same throughout an hour or a quarter of one, so that an event costs one look-up
+and no search; made once, it serves batches and single events alike.
 """
 
 from dataclasses import dataclass
@@ -11,14 +11,19 @@ import numpy as np
 from numba import njit, prange
 from numpy.typing import NDArray
 
+from kernels.amounts import N_ROWS
 from kernels.checks import check, check_array, check_each, plain
 from kernels.parallel import row_edges, spread
 
 DAY_S = 86_400
-# Ten thousand years; an event further off is a fault of its source.
-MOST_DAYS = 3_652_425
+# Two hundred years: a table of them still fits in 16 MB.
+MOST_DAYS = 73_050
 NO_PAYDAY = -1
 _SATURDAY = 5
+# Every zone's clock now stands at a whole quarter of an hour; a table of whole hours is smaller where it will do.
+_SLOTS_S = (3_600, 900)
+# In bits: hour 5, weekday 3, holiday 1, days since payday + 1 5. No slot has all 16 set, so that says "look closer".
+_WEEKDAY, _HOLIDAY, _SINCE, _MIXED = 5, 8, 9, 0xFFFF
 
 
 @dataclass(frozen=True)
@@ -57,15 +62,17 @@ class Calendar:
 class DayTable:
     """A Calendar spread out over a range of days.
 
-    first_day  the first UTC day it answers for, since 1970-01-01
-    clock      (n_days, 3) int32     of each UTC day: offset at its start, offset at its end, second of the change
-    about      (n_days + 2,) int32   of each local day from the one before first_day on: days since payday × 64,
-                                     + 32 at a weekend, + 16 on a holiday, + weekday
+    calendar  which it spreads out
+    first_s   UTC second at which the first slot begins
+    slot_s    seconds in a slot
+    slots     (n_slots,) uint16  hour, weekday, holiday and days since payday throughout a slot, packed; all
+                                 bits set where they change within it, as in zones that once followed the sun
     """
 
-    first_day: int
-    clock: NDArray[np.int32]
-    about: NDArray[np.int32]
+    calendar: Calendar
+    first_s: int
+    slot_s: int
+    slots: NDArray[np.uint16]
 
 
 @dataclass(frozen=True)
@@ -96,18 +103,13 @@ def day_table(calendar: Calendar, earliest_s: int, latest_s: int) -> DayTable:
     raises      InvalidInput  if the times descend or are more than MOST_DAYS apart
     """
     check(earliest_s <= latest_s, f"latest_s must be ≥ earliest_s {earliest_s}, got {latest_s}")
-    first_day, n_days = earliest_s // DAY_S, latest_s // DAY_S - earliest_s // DAY_S + 1
+    first_s, n_days = earliest_s // DAY_S * DAY_S, latest_s // DAY_S - earliest_s // DAY_S + 1
     check(n_days <= MOST_DAYS, f"latest_s must be within {MOST_DAYS} days of earliest_s {earliest_s}, got {latest_s}")
-    starts = (first_day + np.arange(n_days, dtype=np.int64)) * DAY_S
-    place = np.searchsorted(calendar.transitions_s, starts, side="right")
-    change = np.append(calendar.transitions_s, np.iinfo(np.int64).max)[place]
-    is_today = change - starts < DAY_S
-    after = np.where(is_today, calendar.offsets_s[np.minimum(place + 1, calendar.offsets_s.size - 1)], 0)
-    clock = np.zeros((n_days, 3), np.int32)
-    clock[:, 0] = calendar.offsets_s[place]
-    clock[:, 1] = np.where(is_today, after, clock[:, 0])
-    clock[:, 2] = np.where(is_today, change - starts, DAY_S)
-    return DayTable(first_day, clock, _about(calendar, first_day - 1, n_days + 2))
+    for slot_s in _SLOTS_S:
+        slots = _slots(calendar, first_s, n_days * DAY_S // slot_s, slot_s)
+        if not (slots == _MIXED).any():
+            break
+    return DayTable(calendar, first_s, slot_s, slots)
 
 
 def calendar_days(table: DayTable, time_s: NDArray[np.int64]) -> DayColumns:
@@ -123,20 +125,47 @@ def calendar_days(table: DayTable, time_s: NDArray[np.int64]) -> DayColumns:
     numbers = np.empty((3, time_s.size), np.int8)
     claims = np.empty((2, time_s.size), np.bool_)
     edges = row_edges(time_s.size)
-    outside = np.zeros(edges.size - 1, np.int64)
-    _place(edges, plain(time_s), table.first_day * DAY_S, table.clock, table.about, numbers, claims, outside)
-    if outside.any():
-        last_day = table.first_day + table.clock.shape[0]
-        inside = (time_s >= table.first_day * DAY_S) & (time_s < last_day * DAY_S)
-        check_each("time_s", time_s, inside, f"in [{table.first_day * DAY_S}, {last_day * DAY_S}), the table's days")
-    return DayColumns(numbers[0], numbers[1], claims[0], claims[1], numbers[2])
+    n_outside = np.zeros(edges.size - 1, np.int64)
+    place = np.empty((edges.size - 1, N_ROWS), np.int32)
+    _place(edges, plain(time_s), (table.first_s, table.slot_s), table.slots, place, (numbers, claims), n_outside)
+    if n_outside.any():
+        end_s = table.first_s + table.slot_s * table.slots.size
+        inside = (time_s >= table.first_s) & (time_s < end_s)
+        check_each("time_s", time_s, inside, f"in [{table.first_s}, {end_s}), the table's days")
+    hour, weekday, since = numbers
+    mixed = np.flatnonzero(hour == (_MIXED & 31))
+    if mixed.size:
+        exact = _packed(table.calendar, time_s[mixed])
+        told = (np.empty((3, mixed.size), np.int8), np.empty((2, mixed.size), np.bool_))
+        _unpack(np.arange(mixed.size, dtype=np.int32), exact, *told)
+        numbers[:, mixed], claims[:, mixed] = told
+    return DayColumns(hour, weekday, claims[0], claims[1], since)
 
 
-def _about(calendar: Calendar, first_day: int, n_days: int) -> NDArray[np.int32]:
+def _slots(calendar: Calendar, first_s: int, n_slots: int, slot_s: int) -> NDArray[np.uint16]:
+    start_s = first_s + np.arange(n_slots, dtype=np.int64) * slot_s
+    slots = _packed(calendar, start_s)
+    slots[slots != _packed(calendar, start_s + slot_s - 1)] = _MIXED
+    since_s = calendar.transitions_s - first_s
+    within = since_s[(since_s >= 0) & (since_s < n_slots * slot_s) & (since_s % slot_s != 0)]
+    slots[within // slot_s] = _MIXED
+    return slots
+
+
+def _packed(calendar: Calendar, time_s: NDArray[np.int64]) -> NDArray[np.uint16]:
+    local_s = time_s + calendar.offsets_s[np.searchsorted(calendar.transitions_s, time_s, side="right")]
+    day = local_s // DAY_S
+    first_day = int(day.min())
+    about = _about(calendar, first_day, int(day.max()) - first_day + 1)
+    packed: NDArray[np.uint16] = about[day - first_day] + (local_s % DAY_S // 3_600).astype(np.uint16)
+    return packed
+
+
+def _about(calendar: Calendar, first_day: int, n_days: int) -> NDArray[np.uint16]:
+    """Weekday, holiday and days since payday of each local day, packed."""
     day = first_day + np.arange(n_days, dtype=np.int64)
     date = day.astype("datetime64[D]")
     month = date.astype("datetime64[M]")
-    # A month's own length is the day before the next one's first, counted from its first.
     start, next_start = month.astype("datetime64[D]"), (month + 1).astype("datetime64[D]")
     length = (next_start - start).astype(np.int64)
     length_before = (start - (month - 1).astype("datetime64[D]")).astype(np.int64)
@@ -149,39 +178,47 @@ def _about(calendar: Calendar, first_day: int, n_days: int) -> NDArray[np.int32]
         since = np.where(since == NO_PAYDAY, nearer, np.minimum(since, nearer))
     weekday = (day + 3) % 7  # 1970-01-01 was a Thursday
     is_holiday = np.isin(day, calendar.holidays)
-    about: NDArray[np.int32] = (since * 64 + (weekday >= _SATURDAY) * 32 + is_holiday * 16 + weekday).astype(np.int32)
+    about: NDArray[np.uint16] = ((weekday << _WEEKDAY) | (is_holiday << _HOLIDAY) | ((since + 1) << _SINCE)).astype(
+        np.uint16
+    )
     return about
 
 
 @njit(nogil=True)
-def _place_rows(begin, end, time_s, first_s, clock, about, numbers, claims):
-    n_days = clock.shape[0]
+def _find(time_s, first_s, slot_s, n_slots, place):
+    """Write the slot of each time; return how many times have none."""
     n_outside = 0
-    for row in range(begin, end):
+    for row in range(place.size):
         since_s = time_s[row] - first_s
         # A float's product instead of a division of whole numbers, which is one of the slowest instructions there is;
-        # it may be a day off at midnight, and the remainder says so.
-        day = np.int64(since_s * (1.0 / DAY_S))
-        second = since_s - day * DAY_S
-        day += (second >= DAY_S) - (second < 0)
-        second = since_s - day * DAY_S
-        is_inside = (day >= 0) & (day < n_days)
-        n_outside += not is_inside
-        at = np.uint64(day) if is_inside else np.uint64(0)
-        local_s = second + (clock[at, 0] if second < clock[at, 2] else clock[at, 1])
-        # The table of local days begins a day early: local time may be up to a day before UTC.
-        today = about[at + np.uint64(1 + (local_s >= DAY_S) - (local_s < 0))]
-        local_s += DAY_S * ((local_s < 0) - (local_s >= DAY_S))
-        # Exact for every second of a day: 37283 / 2^27 is above 1 / 3600 by less than one part in 86,400 × 3,600.
-        numbers[0, row] = (local_s * 37_283) >> 27
-        numbers[1, row] = today & 15
-        numbers[2, row] = today >> 6
-        claims[0, row] = (today & 32) != 0
-        claims[1, row] = (today & 16) != 0
+        # it may be a slot off at an edge, and the remainder says so.
+        slot = np.int64(np.float64(since_s) * (1.0 / slot_s))
+        rest_s = since_s - slot * slot_s
+        slot += np.int64(rest_s >= slot_s) - np.int64(rest_s < 0)
+        is_inside = (slot >= 0) & (slot < n_slots)
+        n_outside += np.int64(not is_inside)
+        place[row] = slot if is_inside else 0
     return n_outside
 
 
+@njit(nogil=True)
+def _unpack(place, slots, numbers, claims):
+    hour, weekday, since = numbers[0], numbers[1], numbers[2]
+    is_weekend, is_holiday = claims[0], claims[1]
+    for row in range(place.size):
+        slot = slots[np.uint32(place[row])]
+        hour[row] = slot & 31
+        weekday[row] = (slot >> _WEEKDAY) & 7
+        is_weekend[row] = ((slot >> _WEEKDAY) & 7) >= _SATURDAY
+        is_holiday[row] = ((slot >> _HOLIDAY) & 1) != 0
+        since[row] = np.int32(slot >> _SINCE) - 1
+
+
 @spread
-def _place(edges, time_s, first_s, clock, about, numbers, claims, outside):
+def _place(edges, time_s, slot, slots, place, told, n_outside):
     for block in prange(edges.size - 1):
-        outside[block] = _place_rows(edges[block], edges[block + 1], time_s, first_s, clock, about, numbers, claims)
+        for begin in range(edges[block], edges[block + 1], N_ROWS):
+            rows = slice(begin, min(begin + N_ROWS, edges[block + 1]))
+            found = place[block, : rows.stop - begin]
+            n_outside[block] += _find(time_s[rows], slot[0], slot[1], slots.size, found)
+            _unpack(found, slots, told[0][:, rows], told[1][:, rows])

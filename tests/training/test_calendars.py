@@ -55,7 +55,7 @@ def test_a_payday_beyond_the_end_of_a_month_is_its_last_day() -> None:
 
 
 def test_a_shop_without_events_has_a_calendar() -> None:
-    assert shop_days(Days(), np.zeros(0, np.int64)).clock.shape == (1, 3)
+    assert shop_days(Days(), np.zeros(0, np.int64)).slots.shape == (24,)
 
 
 @pytest.mark.parametrize(
