@@ -14,7 +14,7 @@ from evaluation.figures import BLUE, GREY, MICROS, ORANGE
 
 N_COLUMNS = 3
 # A label longer than this would leave no room for its bar.
-LONGEST_LABEL, LONGEST_REASON = 30, 60
+LONGEST_LABEL, LONGEST_REASON = 25, 60
 PANEL_HEIGHT, BAR_HEIGHT = 245, 26
 
 

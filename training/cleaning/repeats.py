@@ -43,12 +43,15 @@ def repeated(frame: pl.DataFrame, columns: tuple[str, ...]) -> pl.Series | None:
 
     returns  Boolean, one for each row
     """
-    hashes = frame.select(columns).hash_rows()
+    known = [name for name in columns if frame[name].null_count() < frame.height]
+    if not known:
+        return frame.select(pl.int_range(pl.len()) > 0).to_series() if frame.height > 1 else None
+    hashes = frame.select(known).hash_rows()
     if hashes.n_unique() == frame.height:
         return None
     # Equal rows have equal hashes; of the few rows that share one, only truly equal ones are repeats.
     suspects = hashes.is_duplicated().arg_true()
-    again = frame.select(columns)[suspects].select(pl.struct(columns).is_first_distinct().not_()).to_series()
+    again = frame.select(known)[suspects].select(pl.struct(known).is_first_distinct().not_()).to_series()
     if not again.any():
         return None
     return pl.repeat(False, frame.height, dtype=pl.Boolean(), eager=True).scatter(suspects.filter(again), True)

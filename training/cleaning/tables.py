@@ -76,7 +76,7 @@ class _Cleaning:
         n_rows = 0
         with parquet(into / f"{table.name}.parquet", schema) as append:
             for part in staged.parts.get(table.name, ()):
-                came = pl.read_ipc(part).rechunk()
+                came = pl.read_ipc(part)
                 spreads.add(came, spreads.before)
                 left = self._cleaned(came)
                 spreads.add(left, spreads.after)
