@@ -141,7 +141,7 @@ def _write_partitions(fitted: Fitted, at_s: int, n_partitions: int, work: Path, 
     if all(name.exists() for name in names):
         return
     shop, until_s = fitted.dataset.shop, fitted.dataset.splits.train_until_s
-    ids = pl.Series("shopper_id", frames.known_shoppers(fitted.dataset, at_s), pl.String())
+    ids = pl.Series("shopper_id", frames.known_shoppers(shop, at_s), pl.String())
     partition = partition_of(ids, n_partitions)
     # A device or a card is shared by shoppers of any partition: its velocity is told before shoppers part.
     velocity = risk_columns(shop.events, shop.shoppers)
@@ -153,8 +153,9 @@ def _write_partitions(fitted: Fitted, at_s: int, n_partitions: int, work: Path, 
         told = partition_frames(part, chosen, velocity[rows], fitted, at_s)
         for table, frame in told.items():
             _write(frame, work / f"{table}-{_partition_name(number, n_partitions)}.parquet")
+        early = fitted.of_shoppers(part, frames.known_shoppers(part, until_s))
         learned = {
-            "shoppers": frames.shoppers_frame(fitted.of_shoppers(part, chosen), fitted, until_s),
+            "shoppers": frames.shoppers_frame(early, fitted, until_s),
             "events": told["events"].filter(pl.col("time_s") < until_s),
         }
         marker.write_bytes(orjson.dumps({table: _moments(table, frame) for table, frame in learned.items()}))
@@ -185,7 +186,9 @@ def _write_rest(fitted: Fitted, at_s: int, embed: Embed | None, work: Path, prog
     (work / ITEM_LIMITS).write_bytes(fitted.item_limits.to_json())
     (work / CODES).write_bytes(orjson.dumps(asdict(fitted.codes), option=orjson.OPT_INDENT_2))
     until_s = fitted.dataset.splits.train_until_s
-    learned = _moments("items", frames.items_frame(fitted, until_s))
+    seen = fitted.dataset.shop.events.filter(pl.col("time_s") < until_s)["item_id"].unique()
+    early = frames.items_frame(fitted, until_s).filter(pl.col("item_id").is_in(seen.implode())).sort("item_id")
+    learned = _moments("items", early)
     found = {name: _merged(work, name) for name in ("shoppers", "events")} | {"items": _of_moments(learned)}
     told = {name: moments.normalisation(_numbers(name)[0], until_s).to_json() for name, moments in found.items()}
     (work / NORMALISATION).write_bytes(orjson.dumps(told, option=orjson.OPT_INDENT_2))

@@ -27,6 +27,7 @@ from training.features.attributes import item_attributes, shopper_attributes
 from training.features.fitted import Fitted, category_codes, item_indexes
 from training.features.item_tags import lines_of, tags_at
 from training.features.tags import contacts_of, tags_of
+from training.sources.tables import Shop
 
 # Codes that people read as words; no word is null.
 WORDS = {
@@ -42,9 +43,8 @@ EVENT_KEY = ("shopper_id", "time_s", "kind", "item_id", "order_id")
 Values = NDArray[np.float32]
 
 
-def known_shoppers(dataset: Dataset, at_s: int) -> tuple[str, ...]:
+def known_shoppers(shop: Shop, at_s: int) -> tuple[str, ...]:
     """Return who was known just before a time: who did something, was sent something or had declared something."""
-    shop = dataset.shop
     seen = [
         table.filter(pl.col("time_s") < at_s)["shopper_id"] for table in (shop.events, shop.exposures, shop.outcomes)
     ]
