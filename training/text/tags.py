@@ -150,10 +150,12 @@ def _first_tag(word: str, brill: _Brill) -> str:
 
 def _after(rule: list[str], word: str, tag: str, known: dict[str, str]) -> str:
     """The tag of an unknown word after one rule: [from] piece kind [length] to."""
-    needed, rule = (rule[0], rule[1:]) if rule[1].startswith("f") else ("", rule)
-    piece, kind, to = rule[0], rule[1].removeprefix("f") if needed else rule[1], rule[-1]
-    if needed and needed != tag:
-        return tag
+    # A kind that begins with f holds for one tag only, which stands first: `NN s fhassuf 1 NNS`, but `ly hassuf 2 RB`.
+    if rule[2].startswith("f"):
+        if rule[0] != tag:
+            return tag
+        rule = rule[1:]
+    piece, kind, to = rule[0], rule[1].removeprefix("f"), rule[-1]
     holds = (
         (kind == "hassuf" and word.endswith(piece))
         or (kind == "haspref" and word.startswith(piece))

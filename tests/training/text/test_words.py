@@ -48,6 +48,24 @@ def test_stop_words_are_those_of_the_texts_own_language() -> None:
     assert corpus.count_where(stops).tolist()[:2] == [5, 4]
 
 
+@pytest.mark.parametrize(
+    ("text", "tag"),
+    [
+        ("it is snorply made", "adverb"),
+        ("she is glorfing it", "verb"),
+        ("two vorbels", "noun"),
+        ("a snorpable coat", "adjective"),
+        ("so quorpful", "adjective"),
+        ("they don't shrink", "verb"),
+    ],
+)
+def test_english_words_outside_of_the_lexicon_are_told_by_their_form(text: str, tag: str) -> None:
+    corpus = read_texts([text])
+    told = dict(zip(words_of(corpus), (tags.COARSE[place] for place in tags.tagged(corpus)), strict=True))
+    unknown = next(word for word in told if word[:4] in ("snor", "glor", "vorb", "quor", "don'"))
+    assert told[unknown] == tag
+
+
 def by_character(pairs: list[tuple[str, str]]) -> list[str]:
     """The tag of every character: two ways to part a sentence compare by what they share."""
     return [tag for word, tag in pairs for _ in word]
