@@ -3,56 +3,39 @@
 import shutil
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
+
+from evaluation import terminal
 
 if TYPE_CHECKING:
-    from rich.status import Status
+    from collections.abc import Sequence
+    from typing import Any
+
     from stratagem.v1 import strategy_pb2
 
     from evaluation.report import Strategy
     from server.planner import Planned
     from server.settings import Settings
+    from training.text.export import Ask
 
 app = typer.Typer(
     no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__.split(":")[0]
 )
-console = Console(highlight=False)
 
-SHOP, MODELS, DEMO = Path("build/shop"), Path("build/models"), Path("build/demo")
+SHOP, FEATURES, MODELS, DEMO = (Path("build") / name for name in ("shop", "features", "models", "demo"))
 N_LATENCY_CALLS = 300
+MOMENTS = ["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%dT%H:%M:%S%z"]
 
 ShopFolder = Annotated[Path, typer.Option("--shop", help="Canonical tables, as `stratagem ingest` writes them.")]
 ModelsFolder = Annotated[Path, typer.Option("--models", help="Trained models, as `stratagem train` writes them.")]
 Budget = Annotated[float, typer.Option("--budget", help="What may be spent, ≥ 0, in the shop's currency.")]
 Now = Annotated[bool, typer.Option("--now", help="Decide for this moment instead of the shop's last event.")]
-
-
-class Step:
-    """One long step in the terminal: `say` leaves a line, `show` a passing one."""
-
-    def __init__(self, name: str, status: "Status") -> None:
-        self._name, self._status, self._began = name, status, time.perf_counter()
-
-    def say(self, words: str) -> None:
-        """Leave a line with the seconds that have passed."""
-        self.show(words)
-        console.print(f"[dim]{time.perf_counter() - self._began:6.1f} s[/]  {self._name}: {words}", soft_wrap=True)
-
-    def show(self, words: str) -> None:
-        """Show where the step is; the next words replace these."""
-        self._status.update(f"{self._name}: {words}")
-
-
-@contextmanager
-def _step(name: str) -> Iterator[Step]:
-    with console.status(name) as status:
-        yield Step(name, status)
 
 
 def main() -> None:
@@ -70,23 +53,70 @@ def main() -> None:
 
 
 @app.command()
+def inspect(
+    source: Annotated[str, typer.Argument(help="A file, a glob, s3://bucket/prefix/, or a database's address.")],
+    into: Annotated[Path | None, typer.Option("--into", help="Write the proposal here, such as shop.toml.")] = None,
+) -> None:
+    """Propose a shop.toml from the data, and say what is unsure; docs/shop_toml.md explains every key."""
+    from training.sources.inspection import propose
+    from training.sources.tables import InvalidTable
+
+    if into is not None and into.exists():
+        raise InvalidTable(f"{into} exists already; name another file, or remove it")
+    proposal = propose(source)
+    if into is None:
+        print(proposal.text)
+    else:
+        into.write_text(proposal.text)
+        terminal.console.print(f"{into} fills {', '.join(proposal.tables) or 'no table yet'}", soft_wrap=True)
+    for doubt in proposal.doubts:
+        terminal.warn(f"unsure: {doubt}")
+    if not proposal.is_usable:
+        terminal.warn("Not usable as it stands: its comments say what is missing.")
+
+
+@app.command()
 def ingest(
     source: Annotated[
-        str, typer.Argument(help="`complete_journey`, or a folder of events, items, ... as CSV, JSON Lines or Parquet.")
+        str,
+        typer.Argument(help="A shop.toml, a folder with one, a folder of canonical files, or `complete_journey`."),
     ],
     into: Annotated[Path, typer.Option("--into", help="Folder for the canonical tables.")] = SHOP,
     currency: Annotated[
-        str, typer.Option("--currency", help="ISO 4217 code of the money in a shop's own files.")
+        str, typer.Option("--currency", help="ISO 4217 code of the money where no shop.toml says it.")
     ] = "USD",
 ) -> None:
-    """Bring a shop's data into the canonical tables, cleaned; docs/schema.md says what they hold."""
+    """Bring a shop's data into the canonical tables (docs/schema.md), cleaned, and report what was done."""
+    from evaluation.ingest_page import html
+    from training.sources.shop import CLEANING, STAMP
     from training.sources.shop import ingest as bring_in
 
-    with _step("ingest") as step:
+    with terminal.step("ingest") as step:
         report = bring_in(source, into, step.say, currency)
+        page = into / "ingest.html"
+        page.write_text(html(*(_json(into / name) for name in (CLEANING, STAMP))))
         step.say(", ".join(f"{n_rows:,} {table}" for table, n_rows in report.rows.items()))
-        for note in report.notes:
-            step.say(note)
+        step.say(f"{report.n_quarantined:,} rows in {into / 'quarantine.parquet'}; what was done and why: {page}")
+
+
+@app.command()
+def features(
+    shop: ShopFolder = SHOP,
+    into: Annotated[Path, typer.Option("--into", help="Folder for the feature tables.")] = FEATURES,
+    at: Annotated[
+        datetime | None,
+        typer.Option("--at", formats=MOMENTS, help="Ask as of this moment; unset: after the last event."),
+    ] = None,
+    embed: Annotated[bool, typer.Option(help="Embed items' and reviews' texts through Triton.")] = True,
+) -> None:
+    """Write every feature of shoppers, items, events and texts as Parquet; docs/features.md says what they mean."""
+    from training.features.assembly import Options, write_features
+    from training.text.embedding import Embedder
+
+    at_s = None if at is None else int((at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp())
+    with terminal.step("features") as step:
+        embedder = Embedder(into.with_name("sentence_models"), _sentences, into.with_name("embeddings"), step.show)
+        write_features(shop, into, step.say, Options(at_s=at_s, embed=embedder if embed else None))
 
 
 @app.command()
@@ -99,13 +129,11 @@ def train(
     again: Annotated[bool, typer.Option("--again", help="Train even if nothing has changed.")] = False,
 ) -> None:
     """Train response, uplift and recommendation, each beside its simple rival; a killed run continues."""
-    import orjson
-
     from evaluation.page import losses, model_tables
     from training.fit import train as fit
     from training.freshness import digest_of, is_fresh, sources_of
 
-    with _step("train") as step:
+    with terminal.step("train") as step:
         stamp = into / "trained"
         digest = digest_of([shop / "shop.json", *sources_of("kernels", "training")], f"quick={quick}")
         if not again and is_fresh(stamp, digest):
@@ -114,11 +142,11 @@ def train(
             stamp.unlink(missing_ok=True)
             fit(shop, into, progress=step.say, quick=quick)
             stamp.write_text(digest)
-    evaluation = orjson.loads((into / "evaluation.json").read_bytes())
+    evaluation = _json(into / "evaluation.json")
     for title, table in model_tables(evaluation):
-        _print_table(title, table.titles, table.rows)
+        terminal.say_table(title, table.titles, table.rows)
     for sentence in losses(evaluation):
-        console.print(f"[yellow]{sentence}[/]")
+        terminal.warn(sentence)
 
 
 @app.command()
@@ -134,7 +162,7 @@ def export(
     from training.freshness import digest_of, is_fresh, sources_of
 
     settings = load_settings()
-    with _step("export") as step:
+    with terminal.step("export") as step:
         stamp = models / "exported"
         digest = digest_of(
             [*sorted(models.glob("*/model.pt")), *sources_of("kernels", "training")],
@@ -153,7 +181,7 @@ def export(
         step.say(f"release {release} stands in {settings.repository}")
 
 
-def _export(shop: Path, models: Path, settings: "Settings", step: Step) -> None:
+def _export(shop: Path, models: Path, settings: "Settings", step: terminal.Step) -> None:
     from dataclasses import asdict
 
     from server.triton.client import Models
@@ -179,12 +207,12 @@ def plan(budget: Budget = 60.0, shop: ShopFolder = SHOP, now: Now = False) -> No
     from server.triton.process import serving
 
     settings, budget_micros = load_settings(), micros_of(budget)
-    with _step("plan") as step, serving(settings.repository, folder=settings.triton) as triton:
+    with terminal.step("plan") as step, serving(settings.repository, folder=settings.triton) as triton:
         _load_states(settings, shop, step)
         _say_plan(_plan(settings, triton, budget_micros, now, step))
 
 
-def _plan(settings: "Settings", triton: str, budget_micros: int, now: bool, step: Step) -> "Planned":
+def _plan(settings: "Settings", triton: str, budget_micros: int, now: bool, step: terminal.Step) -> "Planned":
     from server.planner import plan_everybody
 
     at_s = _moment(settings, now)
@@ -192,24 +220,7 @@ def _plan(settings: "Settings", triton: str, budget_micros: int, now: bool, step
 
 
 def _say_plan(made: "Planned") -> None:
-    from server.strategy.plan import n_treated
-    from server.strategy.reasons import money
-
-    def amount(micros: float) -> str:
-        return money(round(micros), made.currency_code)
-
-    plan = made.plan
-    reached = f"{n_treated(plan):,} of {len(made.shopper_ids):,} shoppers"
-    console.print(
-        f"Plan {made.plan_id} reaches {reached}: {amount(plan.spend_micros)} of {amount(plan.budget_micros)} for "
-        f"{amount(plan.value_micros)} of expected extra margin. No plan can bring more than "
-        f"{amount(plan.dual_bound_micros)}; the next unit of budget would bring λ = {plan.shadow_price:.3g}."
-    )
-    rows = [
-        (total.channel, f"{total.n_shoppers:,}", amount(total.cost_micros), amount(total.value_micros))
-        for total in plan.channels
-    ]
-    _print_table("Where the budget goes", ("channel", "shoppers", "spend", "expected extra margin"), rows)
+    terminal.say_plan(made.plan_id, made.plan, made.currency_code)
 
 
 @app.command()
@@ -227,13 +238,15 @@ def serve(
     settings = load_settings()
     if port is not None:
         settings = settings.model_copy(update={"port": port})
-    with _step("serve") as step:
+    with terminal.step("serve") as step:
         check_port(settings)
         open_repository(settings.repository)
         _load_states(settings, shop, step)
     run(
         settings,
-        lambda address: console.print(f"ready: gRPC on {address}, without TLS, this machine only; Ctrl-C stops it"),
+        lambda address: terminal.console.print(
+            f"ready: gRPC on {address}, without TLS, this machine only; Ctrl-C stops it"
+        ),
     )
 
 
@@ -258,7 +271,7 @@ def decide(
         if as_json:
             print(json_format.MessageToJson(decision, preserving_proto_field_name=True))
         else:
-            _print_decision(decision)
+            terminal.say_strategy(_strategy(decision))
 
 
 @app.command()
@@ -270,9 +283,9 @@ def doctor() -> None:
     settings, is_well = load_settings(), True
     for finding in examine(settings, settings.triton):
         mark = "[green]ok[/]  " if finding.is_ok else "[red]no[/]  " if finding.is_needed else "[yellow]--[/]  "
-        console.print(f"{mark}{finding.part:<20}{finding.found}", soft_wrap=True)
+        terminal.console.print(f"{mark}{finding.part:<20}{finding.found}", soft_wrap=True)
         if not finding.is_ok:
-            console.print(f"    {'':<20}{finding.remedy}", style="dim", soft_wrap=True)
+            terminal.console.print(f"    {'':<20}{finding.remedy}", style="dim", soft_wrap=True)
         is_well = is_well and (finding.is_ok or not finding.is_needed)
     raise typer.Exit(0 if is_well else 1)
 
@@ -297,30 +310,26 @@ def demo(budget: Budget = 60.0) -> None:
     export()
     settings = load_settings().model_copy(update={**own, "port": 0})
     with serving(settings.repository, folder=settings.triton) as triton:
-        with _step("plan") as step:
+        with terminal.step("plan") as step:
             _load_states(settings, SHOP, step)
             made = _plan(settings, triton, budget_micros, False, step)
         _say_plan(made)
-        with gateway_process(settings, triton, DEMO / "gateway.log") as address, _step("decide") as step:
+        with gateway_process(settings, triton, DEMO / "gateway.log") as address, terminal.step("decide") as step:
             shown = decisions(address, worth_seeing(made), made.at_s)
             taken_ms = latency_ms(address, made.shopper_ids, made.at_s, N_LATENCY_CALLS)
             step.say(f"{N_LATENCY_CALLS} decisions over loopback, one at a time: median {median(taken_ms):.1f} ms")
     for decision in shown:
-        _print_decision(decision)
+        terminal.say_strategy(_strategy(decision))
     report = _write_report(settings, shown, taken_ms)
-    console.print(f"report: {report} (open it in a browser); {time.perf_counter() - began:.0f} s in all")
+    terminal.console.print(f"report: {report} (open it in a browser); {time.perf_counter() - began:.0f} s in all")
 
 
 def _write_report(settings: "Settings", decisions: "list[strategy_pb2.Decision]", latency_ms: list[float]) -> Path:
-    import orjson
-
     from evaluation.page import page_of
     from evaluation.report import html
 
     file = DEMO / "report.html"
-    plan, evaluation = (
-        orjson.loads(file.read_bytes()) for file in (settings.plan / "plan.json", MODELS / "evaluation.json")
-    )
+    plan, evaluation = (_json(file) for file in (settings.plan / "plan.json", MODELS / "evaluation.json"))
     file.write_text(html(page_of(plan, evaluation, [_strategy(decision) for decision in decisions], latency_ms)))
     return file
 
@@ -333,19 +342,25 @@ def _strategy(decision: "strategy_pb2.Decision") -> "Strategy":
     return Strategy(decision.shopper_id, action_in_words(decision), economics_in_words(decision), reasons)
 
 
-def _print_decision(decision: "strategy_pb2.Decision") -> None:
-    from rich.panel import Panel
+@contextmanager
+def _sentences(repository: Path, models: "Sequence[str]") -> "Iterator[Ask]":
+    """A Triton of our own for texts: one that somebody else runs does not hold a shop's sentence models."""
+    from server.settings import load_settings
+    from server.triton.process import started
+    from server.triton.text import TextModels
 
-    shown = _strategy(decision)
-    economics = "   ".join(f"{label} {amount}" for label, amount in shown.economics)
-    reasons = "\n".join(f"• {reason}" for reason in shown.reasons)
-    console.print(
-        Panel(
-            f"[bold]{shown.action}[/]\n{economics}\n{reasons}",
-            title=f"shopper {decision.shopper_id}",
-            title_align="left",
-        )
-    )
+    with started(repository, models, folder=load_settings().triton) as triton:
+        asked = TextModels(triton.address)
+        try:
+            yield asked.ask
+        finally:
+            asked.close()
+
+
+def _json(file: Path) -> "Any":
+    import orjson
+
+    return orjson.loads(file.read_bytes())
 
 
 def _moment(settings: "Settings", now: bool) -> int:
@@ -355,7 +370,7 @@ def _moment(settings: "Settings", now: bool) -> int:
     return int(time.time()) if now else open_repository(settings.repository).catalogue.as_of_s
 
 
-def _load_states(settings: "Settings", shop: Path, step: Step) -> None:
+def _load_states(settings: "Settings", shop: Path, step: terminal.Step) -> None:
     """Bring every shopper's state up to date, unless the same shop under the same vocabulary is loaded already."""
     from server.repository import open_repository
     from server.state.embedded import EmbeddedStates
@@ -379,17 +394,6 @@ def _load_states(settings: "Settings", shop: Path, step: Step) -> None:
         states.close()
     stamp.write_text(digest)
     step.say(f"{loaded:,} shoppers' states from {dataset.ledger.n_events:,} events")
-
-
-def _print_table(title: str, columns: Iterable[str], rows: Iterable[Iterable[str]]) -> None:
-    from rich.table import Table
-
-    table = Table(title=title, title_justify="left")
-    for column in columns:
-        table.add_column(column, overflow="fold")
-    for row in rows:
-        table.add_row(*row)
-    console.print(table)
 
 
 if __name__ == "__main__":
