@@ -9,8 +9,8 @@ from numba import config, njit, types
 from numba.extending import intrinsic
 from numpy.typing import NDArray
 
-from kernels.checks import check, check_array
-from kernels.ledger import ORDER, REFUND, Ledger
+from kernels.checks import check, check_array, check_each
+from kernels.ledger import MONEY_LIMIT_MICROS, ORDER, REFUND, Ledger
 
 Amounts = NDArray[np.int64] | NDArray[np.float64]
 # Rows in a run: a few buffers of so many numbers stay in the nearest cache.
@@ -18,14 +18,18 @@ N_ROWS = 1024
 
 
 def check_amounts(ledger: Ledger, amount: Amounts) -> None:
-    """Pass when there is one amount of a known type for each event.
+    """Pass when there is one amount of a known type and a possible size for each event.
 
     ledger  events of all shoppers
-    amount  (n_events,) int64 or float64  micros
+    amount  (n_events,) int64 or float64  micros; of a float column none is beyond MONEY_LIMIT_MICROS, NaN may be
     raises  InvalidInput
     """
     check_array("amount", amount, np.int64 if amount.dtype == np.int64 else np.float64)
     check(amount.size == ledger.n_events, f"amount must have n_events {ledger.n_events} values, got {amount.size}")
+    if amount.dtype == np.float64:
+        # An infinity would not be cleared by the factor 0 that parts two shoppers.
+        is_possible = ~(np.abs(amount) > MONEY_LIMIT_MICROS)
+        check_each("amount", amount, is_possible, f"NaN or in [{-MONEY_LIMIT_MICROS}, {MONEY_LIMIT_MICROS}]")
 
 
 if config.DISABLE_JIT:

@@ -64,14 +64,14 @@ def apply_event(state: NDArray[np.float64], kind: int, amount: float) -> tuple[f
 
 
 @njit(nogil=True, inline="always")
-def _step(count, mean, squares, is_known, amount):
-    # A row that adds nothing has weight 0 and goes through the same instructions.
-    count += is_known
+def _step(count, mean, squares, kept, is_known, amount):
+    # Factors of 0 or 1 rather than branches: a shopper's first row keeps nothing, a row that adds nothing has weight 0.
+    count = multiply_add(count, kept, is_known)
     size = np.uint32(count)
     reciprocal = _RECIPROCALS[size] if size < _RECIPROCALS.size else 1.0 / count
-    away = amount - mean
-    mean = multiply_add(away, reciprocal * is_known, mean)
-    squares = multiply_add(away * is_known, amount - mean, squares)
+    away = multiply_add(-mean, kept, amount)
+    mean = multiply_add(away, reciprocal * is_known, mean * kept)
+    squares = multiply_add(away * is_known, amount - mean, squares * kept)
     return count, mean, squares, squares * reciprocal
 
 
@@ -93,9 +93,7 @@ def _steps(buffers, sample, mean, variance):
     count, centre, squares = sample
     kept, is_known, value = buffers
     for row in range(mean.size):
-        if kept[row] == 0.0:
-            count = centre = squares = 0.0
-        count, centre, squares, variance[row] = _step(count, centre, squares, is_known[row], value[row])
+        count, centre, squares, variance[row] = _step(count, centre, squares, kept[row], is_known[row], value[row])
         mean[row] = centre if count > 0.0 else np.nan
     return count, centre, squares
 
@@ -140,7 +138,7 @@ def _moments(edges, columns, buffers, mean, std):
 def _apply(state, kind, amount):
     is_known = _is_known(kind, amount)
     value = amount if amount == amount else 0.0
-    state[0], state[1], state[2], variance = _step(state[0], state[1], state[2], is_known, value)
+    state[0], state[1], state[2], variance = _step(state[0], state[1], state[2], 1.0, is_known, value)
     if state[0] == 0.0 or (kind == ORDER and is_known == 0.0):
         return np.nan, np.nan
     return state[1], math.sqrt(variance)

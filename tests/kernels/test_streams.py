@@ -229,6 +229,8 @@ def test_doors_name_what_is_wrong() -> None:
     ledger = ledger_from([order_line(START_S)])
     with pytest.raises(InvalidInput, match="amount must have n_events 1 values, got 2"):
         streams.running_spend(ledger, np.zeros(2))
+    with pytest.raises(InvalidInput, match=r"amount must be NaN or in \[.*\], got inf"):
+        moments.running_moments(ledger, np.array([np.inf]))
     with pytest.raises(InvalidInput, match="amount must be float64, got float32"):
         moments.running_moments(ledger, np.zeros(1, np.float32))  # type: ignore[arg-type]
     for half_life_s in (0.0, math.inf, math.nan):
