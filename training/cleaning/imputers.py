@@ -14,11 +14,12 @@ from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostin
 
 from training.sources.tables import TEXT, TEXTS, WHOLE, Column
 
-# One tree is grown a class and round: rarer texts than these are never guessed.
-MOST_CLASSES = 30
+# A text grows one tree a class and round, so it gets fewer of each and fewer rows: rarer texts are never guessed.
+MOST_CLASSES, MOST_TEXT_ROWS = 20, 50_000
 # scikit-learn's own bound on the values of a categorical feature is 255.
 MOST_CATEGORIES = 200
-N_ROUNDS = 60
+N_ROUNDS, N_TEXT_ROUNDS = 60, 10
+RATE, TEXT_RATE = 0.1, 0.3
 FEWEST_ROWS = 20
 SEED = 0
 DAY_S, HOUR_S = 86_400, 3_600
@@ -61,6 +62,7 @@ def fit_imputer(column: Column, others: Sequence[Column], sample: pl.DataFrame) 
     known = sample.filter(pl.col(column.name).is_not_null())
     if column.dtype == TEXT:
         known = known.filter(pl.col(column.name).is_in(_most_frequent(known[column.name], MOST_CLASSES)))
+        known = known.gather_every(known.height // MOST_TEXT_ROWS + 1)
     if known.height < FEWEST_ROWS or known[column.name].n_unique() < 2:
         return None
     features = []
@@ -82,11 +84,12 @@ def _most_frequent(texts: pl.Series, most: int) -> tuple[str, ...]:
 def _trained(
     column: Column, known: pl.DataFrame, features: tuple[tuple[Column, tuple[str, ...]], ...]
 ) -> HistGradientBoostingRegressor | HistGradientBoostingClassifier:
-    kind = HistGradientBoostingClassifier if column.dtype == TEXT else HistGradientBoostingRegressor
     is_text = [mark for feature, _ in features for mark in _marks(feature)]
-    model = kind(
-        max_iter=N_ROUNDS, categorical_features=is_text, early_stopping=False, random_state=SEED, min_samples_leaf=10
-    )
+    shared = {"categorical_features": is_text, "early_stopping": False, "random_state": SEED, "min_samples_leaf": 10}
+    if column.dtype == TEXT:
+        model = HistGradientBoostingClassifier(max_iter=N_TEXT_ROUNDS, learning_rate=TEXT_RATE, **shared)
+    else:
+        model = HistGradientBoostingRegressor(max_iter=N_ROUNDS, learning_rate=RATE, **shared)
     return model.fit(_matrix(known, features), known[column.name].to_numpy())
 
 
