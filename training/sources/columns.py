@@ -1,7 +1,7 @@
 """Raw columns in, columns of a canonical table out, and which values could not be read; intake.py calls it.
 
-A column `*_s` may come as its name without `_s`: a date or time in ISO 8601 or a stated pattern. A column `*_micros` may
-come as its name without `_micros`: an amount in currency units, converted digit by digit where it is text.
+A column `*_s` may come as its name without `_s`: a date or time in ISO 8601 or a stated pattern. A column `*_micros`
+may come as its name without `_micros`: an amount in currency units, converted digit by digit where it is text.
 """
 
 from collections.abc import Callable, Mapping

@@ -118,8 +118,8 @@ BAD_LINES = {
     "s1,2024-05-31,order,p1,two,2.50": "events.csv line 3: quantity must be a number, got 'two'",
     "s1,2024-05-31,order,p1,1,": "paid_micros must be given for an order or a refund, got nothing (kind order)",
     "s1,2024-05-31,order,p1,1": "events.csv line 3 must have 6 fields as the header has, got 5",
-    's1,2024-05-31,order,"p1"x,1,2.50': "events.csv line 3 must close every quote at the end of its field, got one that "
-    "does not",
+    's1,2024-05-31,order,"p1"x,1,2.50': "events.csv line 3 must close every quote at the end of its field, "
+    "got one that does not",
     "s1,2024-05-31,order,p\0,1,2.50": "events.csv line 3 must be text, got a byte 0 in it",
 }
 
@@ -134,15 +134,15 @@ def test_a_bad_row_goes_to_quarantine_and_the_good_ones_stay(tmp_path: Path, lin
 def test_rows_that_cannot_be_read_are_counted_in_the_notes(tmp_path: Path) -> None:
     write(tmp_path, EVENTS + GOOD + GOOD.replace("s1", "s2") + "s1,2024-05-31Z,order,p1,x,2.50\n")
     assert notes_of(tmp_path) == (
-        "1 row of events.csv cannot be read and went to quarantine; the first: events.csv line 4: time must be a date or "
-        "time in ISO 8601 such as 2024-05-31T18:04:00+02:00, got '2024-05-31Z'",
+        "1 row of events.csv cannot be read and went to quarantine; the first: events.csv line 4: time must be a date "
+        "or time in ISO 8601 such as 2024-05-31T18:04:00+02:00, got '2024-05-31Z'",
     )
 
 
 def test_a_table_that_is_mostly_unreadable_is_refused_with_the_commonest_reason(tmp_path: Path) -> None:
     assert refusal(write(tmp_path, EVENTS + GOOD + GOOD.replace("2.50", "$2") * 2)) == (
-        "events.csv must be readable for the most part, got 2 of 3 rows that are not; the commonest reason: paid must be "
-        "an amount such as 12.99; the first: events.csv line 3: paid must be an amount such as 12.99, got '$2'"
+        "events.csv must be readable for the most part, got 2 of 3 rows that are not; the commonest reason: paid must "
+        "be an amount such as 12.99; the first: events.csv line 3: paid must be an amount such as 12.99, got '$2'"
     )
 
 
@@ -214,7 +214,8 @@ def test_a_missing_mandatory_table_is_named(tmp_path: Path) -> None:
     (write(tmp_path) / "events.csv").unlink()
     assert (
         refusal(tmp_path)
-        == f"{tmp_path} must hold one of events.csv, events.tsv, events.jsonl, events.json, events.parquet, or a shop.toml, got none"
+        == f"{tmp_path} must hold one of events.csv, events.tsv, events.jsonl, events.json, events.parquet, or a "
+        "shop.toml, got none"
     )
 
 

@@ -5,7 +5,8 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from training.sources.page import schema_page
+from training.sources.mapping import read_mapping
+from training.sources.page import EXAMPLE, schema_page, shop_toml_page
 from training.sources.tables import TABLES, InvalidTable, check_table
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -18,6 +19,15 @@ def items(*rows: dict[str, object]) -> pl.DataFrame:
 
 def test_the_committed_schema_page_is_written_from_the_tables() -> None:
     assert (ROOT / "docs" / "schema.md").read_text() == schema_page()
+
+
+def test_the_committed_page_of_shop_toml_is_written_from_the_models() -> None:
+    assert (ROOT / "docs" / "shop_toml.md").read_text() == shop_toml_page()
+
+
+def test_the_example_of_the_page_is_a_mapping(tmp_path: Path) -> None:
+    (tmp_path / "shop.toml").write_text(EXAMPLE)
+    assert set(read_mapping(tmp_path / "shop.toml").tables) == {"events", "items"}
 
 
 def test_a_table_that_keeps_its_rules_comes_back_in_column_order() -> None:
