@@ -107,15 +107,18 @@ def features(
         datetime | None,
         typer.Option("--at", formats=MOMENTS, help="Ask as of this moment; unset: after the last event."),
     ] = None,
-    embed: Annotated[bool, typer.Option(help="Embed items' and reviews' texts through Triton.")] = True,
+    embed: Annotated[
+        bool, typer.Option("--embed", help="Embed texts too, through Triton: some 60 English ones a second.")
+    ] = False,
 ) -> None:
     """Write every feature of shoppers, items, events and texts as Parquet; docs/features.md says what they mean."""
     from training.features.assembly import Options, write_features
+    from server.settings import load_settings
     from training.text.embedding import Embedder
 
     at_s = None if at is None else int((at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp())
     with terminal.step("features") as step:
-        embedder = Embedder(into.with_name("sentence_models"), _sentences, into.with_name("embeddings"), step.show)
+        embedder = Embedder(load_settings().repository, _sentences, into.with_name("embeddings"), step.show)
         write_features(shop, into, step.say, Options(at_s=at_s, embed=embedder if embed else None))
 
 
@@ -209,7 +212,8 @@ def plan(budget: Budget = 60.0, shop: ShopFolder = SHOP, now: Now = False) -> No
     settings, budget_micros = load_settings(), micros_of(budget)
     with terminal.step("plan") as step, serving(settings.repository, folder=settings.triton) as triton:
         _load_states(settings, shop, step)
-        _say_plan(_plan(settings, triton, budget_micros, now, step))
+        made = _plan(settings, triton, budget_micros, now, step)
+    terminal.say_plan(made.plan_id, made.plan, made.currency_code)
 
 
 def _plan(settings: "Settings", triton: str, budget_micros: int, now: bool, step: terminal.Step) -> "Planned":
@@ -217,10 +221,6 @@ def _plan(settings: "Settings", triton: str, budget_micros: int, now: bool, step
 
     at_s = _moment(settings, now)
     return plan_everybody(settings, triton, at_s, budget_micros, lambda n: step.show(f"{n:,} shoppers priced"))
-
-
-def _say_plan(made: "Planned") -> None:
-    terminal.say_plan(made.plan_id, made.plan, made.currency_code)
 
 
 @app.command()
@@ -313,7 +313,7 @@ def demo(budget: Budget = 60.0) -> None:
         with terminal.step("plan") as step:
             _load_states(settings, SHOP, step)
             made = _plan(settings, triton, budget_micros, False, step)
-        _say_plan(made)
+        terminal.say_plan(made.plan_id, made.plan, made.currency_code)
         with gateway_process(settings, triton, DEMO / "gateway.log") as address, terminal.step("decide") as step:
             shown = decisions(address, worth_seeing(made), made.at_s)
             taken_ms = latency_ms(address, made.shopper_ids, made.at_s, N_LATENCY_CALLS)
