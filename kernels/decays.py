@@ -145,8 +145,10 @@ def _fill(shopper, rows, columns, rate, buffer):
     """Fill a run's worths and amounts; return the first shopper after it."""
     offsets, time_s, kind, amount = columns
     worths = buffer[0, : rows.stop - rows.start]
-    worths[0] = _worth(time_s[rows.start] - time_s[max(rows.start - 1, 0)], rate)
-    _fill_worths(time_s[rows.start + 1 : rows.stop], time_s[rows.start : rows.stop - 1], rate, worths[1:])
+    # The ledger's first event has none before it; elsewhere the buffer is filled from its start, where it is aligned.
+    skipped = 1 if rows.start == 0 else 0
+    begin = rows.start + skipped
+    _fill_worths(time_s[begin : rows.stop], time_s[begin - 1 : rows.stop - 1], rate, worths[skipped:])
     fill_signed(kind[rows], amount[rows], buffer[1, : rows.stop - rows.start])
     return zero_starts(offsets, shopper, rows.start, worths)
 
