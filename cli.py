@@ -112,8 +112,8 @@ def features(
     ] = False,
 ) -> None:
     """Write every feature of shoppers, items, events and texts as Parquet; docs/features.md says what they mean."""
-    from training.features.assembly import Options, write_features
     from server.settings import load_settings
+    from training.features.assembly import Options, write_features
     from training.text.embedding import Embedder
 
     at_s = None if at is None else int((at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp())
