@@ -172,8 +172,8 @@ def _once(
 
 def _most_frequent(rows: pl.LazyFrame, key: tuple[str, ...], columns: list[str]) -> pl.DataFrame:
     """Of each column by itself the commonest value that is set, of equally common ones the least."""
-    merged = rows.group_by(key).agg(pl.struct(INPUT, LINE).min().alias("origin")).collect(engine="streaming")
-    merged = merged.unnest("origin")
+    first = pl.col(INPUT, LINE).sort_by(INPUT, LINE).first()
+    merged = rows.group_by(key).agg(first).collect(engine="streaming")
     schema = rows.collect_schema()
     for column in columns:
         if isinstance(schema[column], pl.List):
