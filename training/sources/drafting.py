@@ -252,8 +252,7 @@ class Draft:
             varying = per_item.filter(pl.col(profile.name) > 1).height / max(1, per_item.height)
             if varying > 0.01:
                 self.doubts.append(
-                    f"{profile.name} differs between rows of {varying:.0%} of items; the most frequent becomes the "
-                    f"{column}."
+                    f"{profile.name} differs between rows of {varying:.0%} of items; the first becomes the {column}."
                 )
 
     def _shoppers(self) -> None:
