@@ -215,7 +215,8 @@ def _limits(each: ColumnPolicy, values: NDArray[np.float64]) -> Limits:
     both = rule.sides == "both"
     if rule.method == "quantile":
         high = _quantile(values, rule.limit, "higher")
-        low = _quantile(values, 1 - rule.limit, "lower") / factor if both else None
+        # 1 - 0.9 is a little less than a tenth, which would name the value before the one that is meant.
+        low = _quantile(values, round(1 - rule.limit, 12), "lower") / factor if both else None
         return Limits(low, factor * high if high > 0 else None)
     if rule.method == "iqr":
         lower, upper = _quantile(values, 0.25, "linear"), _quantile(values, 0.75, "linear")
