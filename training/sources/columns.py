@@ -177,22 +177,23 @@ def _rates(plan: Plan, raw: pl.DataFrame, reading: Reading) -> pl.Series | None:
 def _column(found: Found, raw: pl.DataFrame, reading: Reading) -> pl.Series:
     origin = found.origin
     if origin.product:
-        values, shown, rule = _product(found, raw)
+        return _product(found, [without_empty(raw[name]) for name in origin.product], reading)
+    if origin.column is None:
+        given = pl.Series(found.column.name, [origin.constant]).new_from_index(0, raw.height)
     else:
-        if origin.column is None:
-            given = pl.Series(found.column.name, [origin.constant]).new_from_index(0, raw.height)
-        else:
-            given = raw[origin.column]
-        shown = without_empty(given)
-        given = _recoded(shown, origin)
-        if given.dtype == pl.Null:
-            return given.cast(found.column.dtype)
-        values, rule = _parsed(found, given, reading)
-        shown = given if given is not shown and given.dtype == shown.dtype else shown
-    lost = values.is_null() & shown.is_not_null() if values.null_count() > shown.null_count() else None
-    if lost is not None and lost.any():
-        reading.lost.append(Lost(found, rule, lost, shown))
+        given = without_empty(raw[origin.column])
+    recoded = _recoded(given, origin)
+    if recoded.dtype == pl.Null:
+        return recoded.cast(found.column.dtype)
+    values, rule = _parsed(found, recoded, reading)
+    if values.null_count() > given.null_count():
+        _lose(found, rule, values.is_null() & given.is_not_null(), given, reading)
     return values.abs() if origin.absolute and values.dtype.is_numeric() else values
+
+
+def _lose(found: Found, rule: str, rows: pl.Series, given: pl.Series, reading: Reading) -> None:
+    if rows.any():
+        reading.lost.append(Lost(found, rule, rows, given))
 
 
 def without_empty(raw: pl.Series) -> pl.Series:
@@ -223,36 +224,35 @@ def _recoded(given: pl.Series, origin: ColumnSection) -> pl.Series:
     return recoded if recoded.null_count() == 0 else recoded.zip_with(recoded.is_not_null(), kept)
 
 
-def _product(found: Found, raw: pl.DataFrame) -> tuple[pl.Series, pl.Series, str]:
+def _product(found: Found, given: list[pl.Series], reading: Reading) -> pl.Series:
     """Factors multiplied: whole numbers and micros exactly, a broken number to the nearest micro."""
-    given = [without_empty(raw[name]) for name in found.origin.names]
-    shown = given[0].is_not_null().rename("shown")
-    text = [_as_text(each) for each in given]
-    for each in given[1:]:
-        shown = shown & each.is_not_null()
-    words = pl.select(pl.concat_str(text, separator=" × ", ignore_nulls=False)).to_series()
     if found.column.dtype == REAL:
-        numbers = [_real(each) for each in given]
-        product = numbers[0]
-        for number in numbers[1:]:
-            product = product * number
-        return product, words, "be numbers"
-    *factors, price = given
-    micros = _amount(price)
-    for factor in factors:
-        number = _real(factor)
-        if (number == number.round()).all(ignore_nulls=True):
-            near = (number * micros).abs() < MOST_UNITS * MICROS
-            whole = number.set(~near.fill_null(False), None).cast(WHOLE, strict=False)
-            micros = whole * micros
-        else:
-            exact = (_amount(factor).cast(pl.Int128) * micros.cast(pl.Int128)).to_frame("micros")
-            size, half = pl.col("micros").abs(), MICROS // 2
-            rounded = (size + half) // MICROS * pl.col("micros").sign()
-            micros = exact.select(
-                pl.when(size < int(MOST_UNITS) * MICROS * MICROS).then(rounded).cast(WHOLE, strict=False)
-            ).to_series()
-    return micros, words, "be amounts whose product is below 1,000,000,000"
+        rule, product = "be numbers", _real(given[0])
+        for each in given[1:]:
+            product = product * _real(each)
+    else:
+        rule, product = "be amounts whose product is below 1,000,000,000", _amount(given[-1])
+        for each in given[:-1]:
+            product = _times(product, each)
+    # The factors are put into words only where some product is missing: it costs as much as the product.
+    if product.null_count():
+        words = pl.select(pl.concat_str([_as_text(each) for each in given], separator=" × ")).to_series()
+        _lose(found, rule, product.is_null() & words.is_not_null(), words, reading)
+    return product.abs() if found.origin.absolute else product
+
+
+def _times(micros: pl.Series, factor: pl.Series) -> pl.Series:
+    """Micros times a number; null where the result is beyond what an amount may be."""
+    number = _real(factor)
+    if (number == number.round()).all():
+        is_near = (number * micros).abs() < MOST_UNITS * MICROS
+        return number.set(~is_near, None).cast(WHOLE, strict=False) * micros
+    exact = (_amount(factor).cast(pl.Int128) * micros.cast(pl.Int128)).to_frame("micros")
+    size = pl.col("micros").abs()
+    rounded = (size + MICROS // 2) // MICROS * pl.col("micros").sign()
+    return exact.select(
+        pl.when(size < int(MOST_UNITS) * MICROS * MICROS).then(rounded).cast(WHOLE, strict=False)
+    ).to_series()
 
 
 def _parsed(found: Found, raw: pl.Series, reading: Reading) -> tuple[pl.Series, str]:

@@ -21,7 +21,8 @@ HEAD = """# What a shop's data must look like
 <!-- Written by `python -m training.sources.page`; edit training/sources/tables.py instead. -->
 
 `stratagem ingest FOLDER` reads one file per table, named for it, as `.csv` (UTF-8, with a header), `.tsv`, `.jsonl`
-(one object a line), `.json` (an array) or `.parquet`, plain or packed as `.gz` or `.zst`: `events.csv`, `items.jsonl.gz` ...
+(one object a line), `.json` (an array) or `.parquet`, plain or packed as `.gz` or `.zst`:
+`events.csv`, `items.jsonl.gz` ...
 Data in other columns, places or formats is described by a `shop.toml` (docs/shop_toml.md). The embedded data set
 `complete_journey` becomes the same tables. {mandatory} must be there; any other table may be left out and is
 then empty.
@@ -34,7 +35,8 @@ then empty.
 - Empty text, JSON null and a column left out all mean unset.
 - A row that cannot be understood goes to `quarantine.parquet` with its file, line and a sentence that names column,
   rule and value; ingest says how many there are. So does a row that is understood but cannot be used, and
-  `cleaning.json` says what and why. A missing column, an empty file, or a table most of whose rows cannot be read ends ingest with one
+  `cleaning.json` says what and why. A missing column, an empty file, or a table most of whose rows cannot be read
+  ends ingest with one
   sentence, and nothing is written.
 - An item that only events name gets a row of its own, with its id for a title.
 """

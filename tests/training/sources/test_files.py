@@ -230,3 +230,27 @@ def test_a_folder_that_is_not_there_is_refused(tmp_path: Path) -> None:
     assert (
         refusal(missing) == f"source must be complete_journey, a folder of table files or a shop.toml, got '{missing}'"
     )
+
+
+@pytest.mark.parametrize(
+    ("factors", "micros"),
+    [("3,1.10", 3_300_000), ("-2,4.35", 8_700_000), ("0.5,0.000003", 2), ("1.5,999999.99", 1_499_999_985_000)],
+)
+def test_a_product_is_exact_to_a_micro(tmp_path: Path, factors: str, micros: int) -> None:
+    (tmp_path / "shop.toml").write_text(
+        '[events]\nsource = "a.csv"\n[events.columns]\nshopper_id = "s"\ntime = "t"\nkind = { constant = "order" }\n'
+        'item_id = "i"\npaid = { product = ["n", "price"], absolute = true }\n'
+    )
+    (tmp_path / "a.csv").write_text(f"s,t,i,n,price\ns1,2024-05-31,p1,{factors}\n")
+    assert read(tmp_path).events["paid_micros"].to_list() == [micros]
+
+
+def test_a_factor_that_is_no_number_is_shown_with_the_others(tmp_path: Path) -> None:
+    (tmp_path / "shop.toml").write_text(
+        '[events]\nsource = "a.csv"\n[events.columns]\nshopper_id = "s"\ntime = "t"\nkind = { constant = "order" }\n'
+        'item_id = "i"\npaid = { product = ["n", "price"] }\n'
+    )
+    (tmp_path / "a.csv").write_text("s,t,i,n,price\ns1,2024-05-31,p1,1,2\ns1,2024-05-31,p1,1,free\n")
+    assert taken_out(tmp_path) == [
+        "a.csv line 3: n × price must be amounts whose product is below 1,000,000,000, got '1 × free'"
+    ]
