@@ -8,7 +8,7 @@ from polars.testing import assert_frame_equal
 
 from tests.shops.generate import write_little_shop
 from training.sources import shop as shops
-from training.sources.tables import InvalidTable
+from training.sources.tables import Days, InvalidTable
 
 DAY_S = 86_400
 
@@ -114,3 +114,16 @@ def test_a_table_that_is_gone_or_damaged_is_named_and_ingested_again(source: Pat
 def test_a_currency_that_is_no_code_is_refused(source: Path, tmp_path: Path) -> None:
     with pytest.raises(InvalidTable, match="currency_code must be three capital letters of ISO 4217, got 'dollars'"):
         shops.ingest(source, tmp_path / "shop", quiet, currency_code="dollars")
+
+
+def test_a_shop_keeps_its_calendar_and_its_inputs(source: Path, tmp_path: Path) -> None:
+    (source / "shop.toml").write_text(
+        '[shop]\nname = "tea"\ncurrency_code = "GBP"\ntime_zone = "Europe/London"\ncountry = "GB"\npaydays = [25]\n'
+        'holidays = ["2024-11-29"]\ntrain_until = 2024-04-01\n[events]\nsource = "events.parquet"\n'
+    )
+    shops.ingest(source, tmp_path / "shop", quiet)
+    shop = shops.read_shop(tmp_path / "shop")
+    assert shop.days == Days("Europe/London", "GB", ("2024-11-29",), (25,))
+    assert (shop.name, shop.currency_code, shop.train_until_s) == ("tea", "GBP", 1_711_929_600)
+    stamp = json.loads((tmp_path / "shop" / "shop.json").read_text())
+    assert [each["name"] for each in stamp["sources"]] == ["events.parquet"]
