@@ -4,13 +4,14 @@ A sample of the customers, for speed; `python -m tests.benchmarks sources` does 
 """
 
 from pathlib import Path
+from urllib.parse import quote
 
 import polars as pl
 import pytest
 from adbc_driver_postgresql.dbapi import connect
 
 from tests.requirements import shared_data
-from tests.servers.postgresql import Postgresql
+from tests.servers.postgresql import PASSWORD, Postgresql
 from tests.servers.seaweed import Seaweed
 from tests.shops.shows import FORMS, IN_ORDER, Shown, cdnow, online_retail, shop_toml, shown, write_form, write_original
 from training.cleaning import EARLIEST_S
@@ -53,6 +54,17 @@ def shops(places: dict[str, Path]) -> dict[str, Shown]:
 def test_every_form_gives_the_same_features_bit_for_bit(shops: dict[str, Shown], form: str) -> None:
     assert len(shops[form].features) > 1_000
     assert shops[form] == shops["parquet"]
+
+
+@pytest.mark.usefixtures("shops")
+def test_no_password_is_written_anywhere_and_an_unchanged_database_is_not_read_again(places: dict[str, Path]) -> None:
+    toml = places["postgresql"]
+    again = ingest(toml, toml.with_name("shop"), quiet)
+    assert not again.is_fresh
+    written = [path for path in toml.parent.rglob("*") if path.is_file() and path != toml]
+    assert written
+    for path in written:
+        assert not any(word in path.read_bytes() for word in (PASSWORD.encode(), quote(PASSWORD).encode())), path
 
 
 def test_every_invoice_line_is_an_event_or_in_quarantine(invoices: pl.DataFrame, shops: dict[str, Shown]) -> None:
