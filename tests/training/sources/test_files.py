@@ -254,3 +254,12 @@ def test_a_factor_that_is_no_number_is_shown_with_the_others(tmp_path: Path) -> 
     assert taken_out(tmp_path) == [
         "a.csv line 3: n × price must be amounts whose product is below 1,000,000,000, got '1 × free'"
     ]
+
+
+@pytest.mark.parametrize(("repeated", "title"), [("first", "Tee"), ("last", "Cup"), ("most_frequent", "Tea")])
+def test_an_item_that_comes_again_is_one_item(tmp_path: Path, repeated: str, title: str) -> None:
+    write(tmp_path, items="item_id,title\np1,Tee\np1,Tea\np1,Tea\np1,Cup\n")
+    (tmp_path / "shop.toml").write_text(
+        f'[events]\nsource = "events.csv"\n[items]\nsource = "items.csv"\nrepeated = "{repeated}"\n'
+    )
+    assert read(tmp_path).items.select("item_id", "title").rows() == [("p1", title)]
