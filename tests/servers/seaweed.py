@@ -33,10 +33,12 @@ class Seaweed:
 
     address  its http:// address on 127.0.0.1
     process  the server itself
+    ports    of its parts
     """
 
     address: str
     process: subprocess.Popen[bytes]
+    ports: tuple[int, ...]
 
     @property
     def environment(self) -> Mapping[str, str]:
@@ -84,6 +86,7 @@ def seaweed(bucket: str) -> Iterator[Seaweed]:
             yield server
         finally:
             server.kill()
+            _remove_sockets(server)
     finally:
         shutil.rmtree(folder)
 
@@ -93,12 +96,29 @@ def _started(program: Path, folder: Path) -> Seaweed:
     (folder / "rights.json").write_text(json.dumps({"identities": [{"name": "owner", **rights}]}))
     (folder / "data").mkdir()
     ports = {name: free_port(SECOND_PORT) for name in ("master", "volume", "filer", "s3")}
-    command = [program, "server", f"-dir={folder / 'data'}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-filer", "-s3"]
+    command = [
+        program,
+        f"-logdir={folder}",
+        "server",
+        f"-dir={folder / 'data'}",
+        "-ip=127.0.0.1",
+        "-ip.bind=127.0.0.1",
+        "-filer",
+        "-s3",
+    ]
     command += [f"-{name}.port={port}" for name, port in ports.items()]
     command += [f"-s3.config={folder / 'rights.json'}", "-master.volumeSizeLimitMB=64", "-master.telemetry=false"]
     with (folder / "log").open("wb") as output:
         process = subprocess.Popen(command, cwd=folder, stdout=output, stderr=output)
-    return Seaweed(f"http://127.0.0.1:{ports['s3']}", process)
+    return Seaweed(f"http://127.0.0.1:{ports['s3']}", process, tuple(ports.values()))
+
+
+def _remove_sockets(server: Seaweed) -> None:
+    """Besides its ports each of its servers opens sockets in /tmp, and killed it cannot take them away."""
+    for port in server.ports:
+        for number in (port, port + SECOND_PORT):
+            for socket in Path("/tmp").glob(f"seaweedfs-*-{number}.sock"):
+                socket.unlink(missing_ok=True)
 
 
 def _make_bucket(server: Seaweed, bucket: str, log: Path) -> None:
