@@ -63,8 +63,8 @@ class Draft:
         shopper, time = self.best("events", "shopper_id"), self.best("events", "time")
         item = self.best("events", "item_id")
         if time is None and (shopper is None or item is None):
-            if shopper is None and item is None:
-                self.doubts.append("No column names a shopper, a time or an item: these are no events of a shop.")
+            missing = [name for name, each in (("a shopper", shopper), ("an item", item)) if each is None]
+            self.doubts.append(f"No column was recognised as a time or {' or '.join(missing)}: these are no events.")
             return
         for column, profile in (("shopper_id", shopper), ("time", time)):
             if profile is None:

@@ -36,7 +36,7 @@ def document(
     parts = [head, ["[shop]", *_pairs(shop)]]
     for name in TABLES:
         if name in tables:
-            repeated = {"repeated": "first"} if name in REPEATING and len(tables) > 1 else {}
+            repeated = {"repeated": "most_frequent"} if name in REPEATING and len(tables) > 1 else {}
             parts.append([f"[{name}]", *_pairs({**settings, **repeated})])
             parts.append([f"[{name}.columns]", *_pairs(tables[name])])
         if clean.get(name):
