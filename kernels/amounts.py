@@ -5,8 +5,7 @@ instruction; kinds come in no order that a processor could guess. streams, momen
 """
 
 import numpy as np
-from numba import config, njit, types
-from numba.extending import intrinsic
+from numba import njit
 from numpy.typing import NDArray
 
 from kernels.checks import check, check_array, check_each
@@ -30,34 +29,6 @@ def check_amounts(ledger: Ledger, amount: Amounts) -> None:
         # An infinity would not be cleared by the factor 0 that parts two shoppers.
         is_possible = ~(np.abs(amount) > MONEY_LIMIT_MICROS)
         check_each("amount", amount, is_possible, f"NaN or in [{-MONEY_LIMIT_MICROS}, {MONEY_LIMIT_MICROS}]")
-
-
-if config.DISABLE_JIT:
-
-    def multiply_add(factor, other, addend):
-        """Return factor × other + addend.
-
-        factor, other, addend  float64
-        returns                float64; compiled, the sum alone is rounded
-        """
-        return factor * other + addend
-
-else:
-
-    @intrinsic
-    def multiply_add(typing_context, factor, other, addend):  # noqa: ARG001 - as numba calls it
-        """Return factor × other + addend, rounded once.
-
-        typing_context         numba's
-        factor, other, addend  float64
-        returns                float64
-        """
-
-        def generate(context, builder, signature, arguments):  # noqa: ARG001 - as numba calls it
-            return builder.fma(*arguments)
-
-        # A sum that waits for its own last value waits 4 cycles for this and 7 for a product and a sum.
-        return types.float64(types.float64, types.float64, types.float64), generate
 
 
 @njit(nogil=True, inline="always")

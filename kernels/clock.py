@@ -12,7 +12,8 @@ import numpy as np
 
 from kernels.compiled import inlined
 from kernels.ledger import ORDER
-from kernels.running import DAY_S, exp2
+from kernels.powers import exp2
+from kernels.running import DAY_S
 
 N_STATE = 10
 _N_EVENTS, _LAST_S, _N_LINES, _ORDER_KEY, _ORDER_S, _LANDMARK_S = range(6)

@@ -33,15 +33,16 @@ def inlined(part: Loop) -> Loop:
     return cast(Loop, njit(nogil=True, inline="always")(part))
 
 
-def entry(loop: Loop) -> Loop:
+def entry(loop: Loop, *, parallel: bool = False) -> Loop:
     """Return the loop compiled without the interpreter lock, its machine code cached under a digest of all kernels.
 
-    loop     a function that numba can compile; it and all it calls must be defined in this package
-    returns  same signature; the plain function when NUMBA_DISABLE_JIT is set
+    loop      a function that numba can compile; it and all it calls must be defined in this package
+    parallel  whether its `prange` runs on all threads
+    returns   same signature; the plain function when NUMBA_DISABLE_JIT is set
     """
     if config.DISABLE_JIT:
         return loop
-    dispatcher = njit(nogil=True)(loop)
+    dispatcher = njit(nogil=True, parallel=parallel)(loop)
     users_choice = config.CACHE_DIR
     try:
         config.CACHE_DIR = users_choice or str(_CACHE)

@@ -18,7 +18,6 @@ from kernels.amounts import (
     check_amounts,
     fill_signed,
     is_unknown,
-    multiply_add,
     signed_amount,
     zero_starts,
 )
@@ -26,14 +25,10 @@ from kernels.checks import check, check_array, plain
 from kernels.compiled import entry
 from kernels.ledger import Ledger
 from kernels.parallel import block_edges, spread
+from kernels.powers import exp2, multiply_add
 
 # The state of one shopper: whether there was an event, its time, decayed count, decayed spend.
 N_STATE = 4
-# Taylor's coefficients of 2^f: for |f| ≤ 1/2 the first one left out is below 2^-56 of the sum.
-_TERMS = tuple(math.log(2.0) ** power / math.factorial(power) for power in range(14))
-# Adding this to a number below 2^51 leaves its nearest whole number in the low bits of the sum.
-_TO_WHOLE = 1.5 * 2.0**52
-_LEAST_POWER = -1021.0
 
 
 def decayed_sums(
@@ -86,52 +81,14 @@ def apply_event(
     return np.float32(count), np.float32(spend)
 
 
-def power_of_two(power: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return 2 to each power, as the kernel above computes it.
-
-    power    (n,) float64  ≤ 0; NaN is kept
-    returns  (n,) float64  within one unit in the last place of the true value; 0 below 2^-1021.5
-    raises   InvalidInput  if a power is positive
-    source   math.exp2
-    """
-    check_array("power", power, np.float64)
-    check(not bool((power > 0.0).any()), "power must be ≤ 0")
-    worth = np.empty(power.size)
-    _powers(plain(power), worth)
-    return worth
-
-
 def _check_half_life(half_life_s: float) -> None:
     check(0.0 < half_life_s < math.inf, f"half_life_s must be > 0 and finite, got {half_life_s}")
 
 
 @njit(nogil=True, inline="always")
-def _exp2(power):
-    bounded = power if power >= _LEAST_POWER else _LEAST_POWER  # NaN too: it has no whole part
-    shifted = bounded + _TO_WHOLE
-    rest = bounded - (shifted - _TO_WHOLE)
-    square = rest * rest
-    # Pairs of terms, then pairs of pairs (Estrin); the constant 1 comes last, so that it rounds only once.
-    low = multiply_add(_pair(4, rest), square, _pair(2, rest))
-    middle = multiply_add(_pair(8, rest), square, _pair(6, rest))
-    high = multiply_add(_pair(12, rest), square, _pair(10, rest))
-    fourth = square * square
-    tail = multiply_add(fourth, multiply_add(fourth, high, middle), low)
-    series = 1.0 + multiply_add(square, tail, _TERMS[1] * rest)
-    # The exponent of a float64 stands in bits 52 to 62, counted from 1023.
-    scaled = series * np.int64((np.float64(shifted).view(np.int64) + 1023) << 52).view(np.float64)
-    return scaled if power >= _LEAST_POWER - 0.5 else (0.0 if power < 0.0 else power)
-
-
-@njit(nogil=True, inline="always")
-def _pair(term, rest):
-    return multiply_add(_TERMS[term + 1], rest, _TERMS[term])
-
-
-@njit(nogil=True, inline="always")
 def _worth(gap_s, rate):
     # A shopper's first event follows another shopper's last one: that gap may be below 0, and is never used.
-    return _exp2(min(np.float64(gap_s) * rate, 0.0))
+    return exp2(min(np.float64(gap_s) * rate, 0.0))
 
 
 @njit(nogil=True)
@@ -224,9 +181,3 @@ def _apply(state, time_s, kind, amount, rate):
     state[0] = 1.0
     state[1] = time_s
     return state[2], (np.nan if is_unknown(kind, amount) else state[3])
-
-
-@entry
-def _powers(power, worth):
-    for i in range(power.size):
-        worth[i] = _exp2(power[i])

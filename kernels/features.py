@@ -22,12 +22,12 @@ from kernels import (
     spend,
     week,
 )
-from kernels.blocks import FEWEST_EVENTS, in_blocks
 from kernels.checks import InvalidInput, check, check_array, plain
 from kernels.compiled import entry, inlined
 from kernels.family import Family, Feature, check_queries, sweep
 from kernels.ledger import CART, ORDER, RANGES, REFUND, TIME_LIMIT_S, VIEW, Ledger
 from kernels.ledger import N_CATEGORIES as N_CATEGORIES
+from kernels.parallel import LEAST_EVENTS, in_blocks
 
 N_OFFER_GROUPS = 16
 N_ARMS = 4
@@ -86,17 +86,17 @@ def features_at(
             columns, shopper[first:end], at_s[first:end], empty_state(), features[first:end], history[first:end]
         )
 
-    if ledger.n_events < 2 * FEWEST_EVENTS:
+    if ledger.n_events < LEAST_EVENTS:
         work(0, shopper.size)
     else:
-        in_blocks(_events_before(ledger, shopper), work)
+        in_blocks(_swept_before(ledger, shopper), work)
     return features, history
 
 
-def _events_before(ledger: Ledger, shopper: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Events to be swept before each query: all of a shopper's count at its first query."""
+def _swept_before(ledger: Ledger, shopper: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Events swept before each query; a shopper's count at its last one, so that no cut falls between its queries."""
     n_events = np.diff(ledger.offsets)[shopper]
-    n_events[1:][shopper[1:] == shopper[:-1]] = 0
+    n_events[:-1][shopper[1:] == shopper[:-1]] = 0
     return np.concatenate(([0], np.cumsum(n_events)))
 
 

@@ -10,11 +10,12 @@ import numpy as np
 from numba import njit, prange
 from numpy.typing import NDArray
 
-from kernels.amounts import N_ROWS, Amounts, check_amounts, multiply_add, zero_starts
+from kernels.amounts import N_ROWS, Amounts, check_amounts, zero_starts
 from kernels.checks import check, check_array, plain
 from kernels.compiled import entry
 from kernels.ledger import ORDER, Ledger
 from kernels.parallel import block_edges, spread
+from kernels.powers import multiply_add
 
 # The state of one shopper: how many known amounts, their mean, the sum of their squared deviations from it.
 N_STATE = 3

@@ -10,8 +10,8 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from kernels.blocks import in_blocks
 from kernels.compiled import entry
+from kernels.parallel import in_blocks
 
 # One whole number sorts by time, then kind, then place: 40 bits of seconds, 3 of kind, 20 of place within the shopper.
 _PLACE_BITS, _KIND_BITS, _TIME_BITS = 20, 3, 40

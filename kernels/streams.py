@@ -15,7 +15,6 @@ from kernels.amounts import (
     check_amounts,
     fill_signed,
     is_unknown,
-    multiply_add,
     signed_amount,
     zero_starts,
 )
@@ -23,6 +22,7 @@ from kernels.checks import check, check_array, plain
 from kernels.compiled import entry
 from kernels.ledger import CART, EXPOSURE, ORDER, REDEMPTION, REFUND, VIEW, Ledger
 from kernels.parallel import block_edges, row_edges, spread
+from kernels.powers import multiply_add
 
 N_KINDS = REDEMPTION
 

@@ -1,6 +1,6 @@
 """Events of a made-up shop of any size, in no order, as Parquet: what the feature benchmarks read.
 
-Visits of views, carts and orders of several lines; contacts and refunds between them. A seed always gives the same rows.
+Visits of views, carts and orders of several lines, contacts and refunds between them. A seed gives the same rows again.
 """
 
 from pathlib import Path

@@ -11,7 +11,6 @@ import numpy as np
 import polars as pl
 from numba import get_num_threads, set_num_threads
 
-from kernels.blocks import set_n_threads
 from kernels.features import features_at
 from kernels.ledger import COLUMNS, ledger_of
 from tests.benchmarks.events import events_of
@@ -42,12 +41,10 @@ def measure(quick: bool, raw: Path | None) -> Measured:
     _stages(events_of(10_000, 100), 100)  # compiles what is not cached
     for n_events, n_shoppers, n_threads in grid:
         set_num_threads(n_threads)
-        set_n_threads(n_threads)
         events = events_of(n_events, n_shoppers)
         stages = [_stages(events, n_shoppers) for _ in range(repeats)]
         seconds = {name: median(each[name] for each in stages) for name in stages[0]}
         rows.append({"n_events": events.height, "n_shoppers": n_shoppers, "n_threads": n_threads, **seconds})
-    set_n_threads(most_threads)
     set_num_threads(most_threads)
     if raw is not None:
         pl.DataFrame(rows).write_csv(raw / "scaling.csv")

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kernels import blocks, sorting
+from kernels import features, parallel, sorting
 from kernels.features import features_at, states_of
 from kernels.ledger import COLUMNS, Ledger, ledger_of
 from tests.kernels.ledgers import EXAMPLES
@@ -20,8 +20,9 @@ EVENTS = st.lists(
 @pytest.fixture
 def two_threads(monkeypatch: pytest.MonkeyPatch) -> None:
     """Blocks of any size, on two threads; back to what it was afterwards."""
-    monkeypatch.setattr(blocks, "FEWEST_EVENTS", 1)
-    monkeypatch.setattr(blocks, "_n_threads", 2)
+    monkeypatch.setattr(parallel, "LEAST_EVENTS", 1)
+    monkeypatch.setattr(features, "LEAST_EVENTS", 1)
+    monkeypatch.setattr(parallel, "get_num_threads", lambda: 2)
 
 
 def random_ledger(n_events: int, n_shoppers: int, n_seconds: int) -> Ledger:
@@ -51,24 +52,29 @@ def test_a_thousand_lines_of_one_second_are_sorted_by_order() -> None:
     assert places.tolist() == np.argsort(order, kind="stable").tolist()
 
 
-def test_cuts_cover_every_owner_once_and_balance_the_events() -> None:
-    offsets = np.concatenate(([0], np.cumsum([0, 5, 0, 100, 1, 1, 50, 43])))
-    runs = blocks.cuts(offsets, 3)
-    assert [first for first, _ in runs[1:]] == [end for _, end in runs[:-1]]
-    assert (runs[0][0], runs[-1][1]) == (0, 8)
-    assert max(offsets[end] - offsets[first] for first, end in runs) <= 105  # the largest owner and one run before it
+def test_blocks_do_every_owner_once(two_threads: None) -> None:
+    offsets = np.concatenate(([0], np.cumsum([0, 5, 0, 100, 1, 1, 50, 43, 0])))
+    done = np.zeros(9, np.int64)
+
+    def work(first: int, end: int) -> None:
+        done[first:end] += 1
+
+    parallel.in_blocks(offsets, work)
+    assert done.tolist() == [1] * 9
 
 
-def test_no_owners_are_no_runs() -> None:
-    assert blocks.cuts(np.zeros(1, np.int64), 4) == []
+def test_no_owners_need_no_work(two_threads: None) -> None:
+    runs: list[tuple[int, int]] = []
+    parallel.in_blocks(np.zeros(1, np.int64), lambda first, end: runs.append((first, end)))
+    assert sum(end - first for first, end in runs) == 0
 
 
-def test_threads_change_no_bit(two_threads: None) -> None:
+def test_threads_change_no_bit(two_threads: None, monkeypatch: pytest.MonkeyPatch) -> None:
     ledger = random_ledger(3_000, 40, 10_000)
     shopper = np.repeat(np.arange(40), 3)
     at_s = np.tile(np.array([2_000, 2_000, 9_000]), 40)
     together, states = features_at(ledger, shopper, at_s), states_of(ledger)
-    blocks.set_n_threads(1)
+    monkeypatch.setattr(parallel, "get_num_threads", lambda: 1)
     alone = features_at(ledger, shopper, at_s)
     assert [part.tobytes() for part in together] == [part.tobytes() for part in alone]
     assert states.tobytes() == states_of(ledger).tobytes()
@@ -79,4 +85,4 @@ def test_a_fault_in_a_block_reaches_the_caller(two_threads: None) -> None:
         raise ZeroDivisionError(f"{first} to {end}")
 
     with pytest.raises(ZeroDivisionError):
-        blocks.in_blocks(np.arange(10), work)
+        parallel.in_blocks(np.arange(10), work)

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from kernels import decays, moments, streams, visits
 from kernels.checks import InvalidInput
 from kernels.ledger import EXPOSURE, ORDER, REFUND, VIEW, Ledger, empty_ledger
+from kernels.powers import power_of_two
 from kernels.reference import streams as twin
 from tests.kernels.ledgers import EXAMPLES, START_S, ledger_from, ledgers, order_line
 
@@ -202,7 +203,7 @@ def test_a_contact_stays_out_of_the_visit() -> None:
 @EXAMPLES
 @given(powers=st.lists(st.floats(-1_100.0, 0.0) | st.floats(-2.0, 0.0), max_size=20))
 def test_powers_of_two_are_within_a_unit_in_the_last_place(powers: list[float]) -> None:
-    computed = decays.power_of_two(np.array(powers, np.float64))
+    computed = power_of_two(np.array(powers, np.float64))
     for power, worth in zip(powers, computed.tolist(), strict=True):
         true = math.exp2(power)
         # Below the normal numbers there are fewer digits to be right in.
@@ -210,7 +211,7 @@ def test_powers_of_two_are_within_a_unit_in_the_last_place(powers: list[float]) 
 
 
 def test_powers_of_two_have_their_edges() -> None:
-    computed = decays.power_of_two(np.array([0.0, -1.0, -1_020.0, -5_000.0, -np.inf, np.nan]))
+    computed = power_of_two(np.array([0.0, -1.0, -1_020.0, -5_000.0, -np.inf, np.nan]))
     assert computed[:3].tolist() == [1.0, 0.5, 2.0**-1_020]
     assert np.array_equal(computed[3:], [0.0, 0.0, np.nan], equal_nan=True)
 
