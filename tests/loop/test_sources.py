@@ -14,14 +14,12 @@ from tests.requirements import shared_data
 from tests.servers.postgresql import PASSWORD, Postgresql
 from tests.servers.seaweed import Seaweed
 from tests.shops.shows import FORMS, IN_ORDER, Shown, cdnow, online_retail, shop_toml, shown, write_form, write_original
-from training.cleaning import EARLIEST_S
 from training.sources.inspection import propose
 from training.sources.reading import Interrupted
 from training.sources.shop import ingest, read_shop
 
 # One customer in twenty, and as many of the rows that name none.
 ONE_IN = 20
-CDNOW_FIRST_S = 852_076_800  # 1997-01-01
 
 
 def quiet(_: str) -> None:
@@ -95,10 +93,6 @@ def test_what_was_paid_is_exact_to_the_penny(
     assert clipped == named.select(pence).item() * 10_000
 
 
-@pytest.mark.skipif(
-    CDNOW_FIRST_S < EARLIEST_S,
-    reason="issue 3, 2026-11-25: cleaning takes every time before 2000 for a fault, and cdnow's are of 1997 and 1998",
-)
 def test_cdnow_is_the_same_in_every_form(tmp_path: Path, postgresql_server: Postgresql) -> None:
     data = shared_data("cdnow")
     rows = cdnow(data)

@@ -13,8 +13,8 @@ from training.cleaning.record import Record, without
 from training.cleaning.report import Action, Rule
 from training.sources.tables import REAL, TEXT
 
-# 2000-01-01 and 2038-01-01 UTC: outside them stand epoch zeros, milliseconds read as seconds and 32-bit overflows.
-EARLIEST_S, LATEST_S = 946_684_800, 2_145_916_800
+# 1990-01-01 and 2038-01-01 UTC: outside them stand epoch zeros, milliseconds read as seconds and 32-bit overflows.
+EARLIEST_S, LATEST_S = 631_152_000, 2_145_916_800
 # What a shopper paid has a meaning where it is missing from a view, but none where something was sold or given back.
 SOLD = ("order", "refund")
 
@@ -116,14 +116,14 @@ def _time(policy: Policy, each: ColumnPolicy) -> Check:
         policy.table.name,
         "implausible_time",
         name,
-        f"{name} before 2000 or after 2037 is a fault of the export; {done}.",
+        f"{name} before 1990 or after 2037 is a fault of the export; {done}.",
         "changed" if is_unset else "removed",
     )
     return Check(
         rule,
         (value.min() < EARLIEST_S) | (value.max() >= LATEST_S),
         (value < EARLIEST_S) | (value >= LATEST_S),
-        pl.format(f"{name} must be in [2000, 2038) as seconds since 1970, got {{}}", value),
+        pl.format(f"{name} must be in [1990, 2038) as seconds since 1970, got {{}}", value),
         is_unset,
     )
 

@@ -35,6 +35,14 @@ def test_every_table_is_written_with_its_schema(tmp_path: Path) -> None:
         assert check_table(TABLES[name], frame).height == {"events": 1, "items": 1}.get(name, 0)
 
 
+def test_times_from_1990_to_2037_are_plausible_and_no_others(tmp_path: Path) -> None:
+    first_s, end_s = 631_152_000, 2_145_916_800  # 1990-01-01 and 2038-01-01 UTC
+    times_s = (0, first_s - 1, first_s, 852_076_800, end_s - 1, end_s)
+    done = cleaned(tmp_path, {"events": orders(*({"time_s": time_s} for time_s in times_s))})
+    assert done.events["time_s"].to_list() == [first_s, 852_076_800, end_s - 1]
+    assert done.counts == {("implausible_time", "time_s"): 3}
+
+
 @pytest.mark.parametrize("n_parts", [1, 3])
 def test_rows_in_are_rows_out_and_rows_removed(tmp_path: Path, n_parts: int) -> None:
     done = cleaned(tmp_path, {"events": DIRTY}, n_parts=n_parts)
@@ -94,7 +102,7 @@ def first_broken(row: dict[str, object]) -> tuple[str, str] | None:
             return "missing_value", column
     if row["paid_micros"] is None and row["kind"] in ("order", "refund"):
         return "missing_value", "paid_micros"
-    if not 946_684_800 <= int(str(row["time_s"])) < 2_145_916_800:
+    if not 631_152_000 <= int(str(row["time_s"])) < 2_145_916_800:
         return "implausible_time", "time_s"
     if row["kind"] not in ("view", "cart", "order", "refund"):
         return "impossible_value", "kind"
