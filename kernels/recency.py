@@ -58,7 +58,7 @@ def _days(name: str, of: str) -> Feature:
 
 
 def _flag(name: str, of: str) -> Feature:
-    return Feature(name, "0 or 1", "float32", 1, "recency", 0.0, f"1 if there ever was a {of}")
+    return Feature(name, "0 or 1", "float32", 1, "recency", 0.0, f"1 if there ever was {of}")
 
 
 FAMILY = Family(
@@ -67,10 +67,10 @@ FAMILY = Family(
         _days("cart_recency_days", "item put in the cart"),
         _days("order_recency_days", "order"),
         _days("refund_recency_days", "refund"),
-        _flag("has_viewed", "view"),
-        _flag("has_carted", "item put in the cart"),
-        _flag("has_ordered", "order"),
-        _flag("has_refunded", "refund"),
+        _flag("has_viewed", "a view"),
+        _flag("has_carted", "an item put in the cart"),
+        _flag("has_ordered", "an order"),
+        _flag("has_refunded", "a refund"),
         Feature("tenure_days", "days", "float32", 1, "recency", 0.0, "days since the first event, capped; 0 before it"),
     ),
     10,
