@@ -6,13 +6,16 @@ training/cleaning/fitting.py fits one for each column that asks for it.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
-from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
 
 from training.sources.tables import TEXT, TEXTS, WHOLE, Column
+
+if TYPE_CHECKING:
+    from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
 
 # A text grows one tree a class and round, so it gets fewer of each and fewer rows: rarer texts are never guessed.
 MOST_CLASSES, MOST_TEXT_ROWS = 20, 50_000
@@ -35,7 +38,7 @@ class Imputer:
 
     column: Column
     features: tuple[tuple[Column, tuple[str, ...]], ...]
-    model: HistGradientBoostingRegressor | HistGradientBoostingClassifier
+    model: "HistGradientBoostingRegressor | HistGradientBoostingClassifier"
     n_rows: int
 
     def guessed(self, rows: pl.DataFrame) -> pl.Series:
@@ -83,7 +86,10 @@ def _most_frequent(texts: pl.Series, most: int) -> tuple[str, ...]:
 
 def _trained(
     column: Column, known: pl.DataFrame, features: tuple[tuple[Column, tuple[str, ...]], ...]
-) -> HistGradientBoostingRegressor | HistGradientBoostingClassifier:
+) -> "HistGradientBoostingRegressor | HistGradientBoostingClassifier":
+    # scikit-learn takes longer to import than most shops to clean, and few rules ask for a model.
+    from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
+
     is_text = [mark for feature, _ in features for mark in _marks(feature)]
     shared = {"categorical_features": is_text, "early_stopping": False, "random_state": SEED, "min_samples_leaf": 10}
     if column.dtype == TEXT:

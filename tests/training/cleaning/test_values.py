@@ -1,6 +1,8 @@
 """Missing values and outliers: every way does what its plain definition says, and only the past is fitted on."""
 
 import statistics
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +29,12 @@ def rules(**columns: object) -> dict[str, TableRules]:
 def fitted(done: Cleaned) -> dict[tuple[str, str], object]:
     """Fitted values by column and statistic."""
     return {(each.column, each.statistic): each.value for each in done.report.fitted}
+
+
+def test_only_a_rule_that_asks_for_a_model_pays_for_importing_scikit_learn() -> None:
+    asked = "import sys, training.sources.shop; print('sklearn' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", asked], capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"
 
 
 @SHARED_FOLDER
