@@ -28,7 +28,7 @@ from training.text.export import (
 from training.text.fitted import FittedText
 from training.text.normal import ENGLISH, LANGUAGES, readable
 from training.text.sentences import minilm_tokenizer, padded
-from training.text.words import Corpus
+from training.text.words import Corpus, ends_a_tenth
 
 # Rows are padded to a multiple of this many tokens: fewer shapes for the runtime, little padding.
 _MULTIPLE = 16
@@ -60,7 +60,7 @@ class Embedder:
         repository  model repository; only folders of sentence models are written
         serve       starts a Triton on a repository
         cache       folder of the vectors that were answered before
-        progress    told a sentence now and then
+        progress    told a sentence for each new model and each tenth of the texts
         """
         self._repository, self._serve, self._cache, self._progress = repository, serve, cache, progress
 
@@ -108,7 +108,8 @@ class Embedder:
                 for (key, _), vector in zip(batch, vectors, strict=True):
                     writing.put(key, vector.tobytes())
             n_done += len(batch)
-            self._progress(f"{n_done:,} of {len(unknown):,} texts embedded by {MODEL_OF[language]}")
+            if ends_a_tenth(n_done, len(batch), len(unknown)):
+                self._progress(f"{n_done:,} of {len(unknown):,} texts embedded by {MODEL_OF[language]}")
 
 
 def _token_ids(language: str, fitted: FittedText, corpus: Corpus, texts: Sequence[str]) -> dict[int, list[int]]:

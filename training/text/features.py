@@ -68,7 +68,7 @@ def text_features(
     reviews        canonical reviews
     train_until_s  reviews written and items first seen at or after it have no part in what is fitted
     embed          such as training.text.embedding.Embedder; None leaves the sentence embeddings unset
-    progress       told a sentence now and then
+    progress       told a sentence at each tenth of the texts
     fitted         an earlier fit to use again, as serving must; None fits anew
     raises         InvalidInput  if a table lacks a column, or a package with language data is missing
     """

@@ -59,7 +59,7 @@ def read_texts(texts: Sequence[str], progress: Callable[[int], None] = lambda _:
     """Normalise texts and split them into words.
 
     texts     as typed
-    progress  told the number of texts read, now and then
+    progress  told the number of texts read, once for each tenth of them
     """
     index: dict[str, int] = {}
     run: list[int] = []
@@ -70,9 +70,18 @@ def read_texts(texts: Sequence[str], progress: Callable[[int], None] = lambda _:
         normal.append(clean)
         languages.append(LANGUAGES.index(language_of(clean)))
         ends.append(len(run))
-        if n_read % 1_000 == 0:
+        if ends_a_tenth(n_read, 1, len(texts)):
             progress(n_read)
     return Corpus(normal, np.array(languages, np.int8), list(index), np.array(run, np.int32), np.array(ends, np.int64))
+
+
+def ends_a_tenth(n_done: int, n_new: int, n_all: int) -> bool:
+    """Return whether another tenth of all is done with the newest: worth a sentence, ten times at most.
+
+    n_done  the newest included
+    n_new   how many are the newest
+    """
+    return n_done * 10 // n_all > (n_done - n_new) * 10 // n_all
 
 
 def tokens(text: str) -> list[str]:

@@ -35,6 +35,15 @@ def test_every_word_belongs_to_one_text_and_has_one_tag(texts: list[str]) -> Non
     assert np.array_equal(sum(counted.values(), np.zeros(len(texts), np.int64)), corpus.n_tokens)
 
 
+@settings(max_examples=30, deadline=None)
+@given(n_texts=st.integers(0, 60))
+def test_reading_tells_of_each_tenth_once_and_of_the_end(n_texts: int) -> None:
+    told: list[int] = []
+    read_texts(["a"] * n_texts, told.append)
+    assert len(told) == min(n_texts, 10)
+    assert np.diff([0, *told, n_texts]).max() <= n_texts / 10 + 1
+
+
 def test_a_text_of_a_million_characters_without_a_known_word_is_read() -> None:
     assert read_texts(["龘靐" * 500_000]).n_tokens[0] > 0
 
