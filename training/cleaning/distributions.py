@@ -16,7 +16,7 @@ from training.cleaning.report import Distribution, Numbers
 from training.sources.names import MONEY_SUFFIX, TIME_SUFFIX
 from training.sources.tables import TEXT, TEXTS, Column, Table
 
-MOST_SAMPLED = 200_000
+MOST_SAMPLED = 50_000
 N_BINS, N_TEXTS = 30, 12
 # Tables of which a reader sees distributions, and the texts that say nothing by how often they stand there.
 SHOWN = ("events", "items")

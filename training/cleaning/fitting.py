@@ -15,7 +15,7 @@ from training.cleaning.doors import EARLIEST_S, LATEST_S, is_missing
 from training.cleaning.imputers import Imputer, fit_imputer
 from training.cleaning.policy import USUAL_FACTOR, ColumnPolicy, Policy
 from training.cleaning.report import Fitted
-from training.sources.staging import INPUT, LINE, Staged
+from training.sources.staging import INPUT, LINE, Staged, scanned
 from training.sources.tables import TEXT, WHOLE
 
 # 160 MB of float64; every second value of a shop with twice as many says the same.
@@ -116,7 +116,12 @@ class _Column:
             share = min(1.0, MOST_EXACT / max(1, n_rows))
         drawn = rows & is_drawn(share) if share < 1.0 else rows
         found = [
-            pl.scan_ipc(part).filter(drawn).select(pl.col(name).cast(pl.Float64)).collect().to_series().to_numpy()
+            scanned(self.policy.table, [part])
+            .filter(drawn)
+            .select(pl.col(name).cast(pl.Float64))
+            .collect()
+            .to_series()
+            .to_numpy()
             for part in self.staged.parts[table]
         ]
         return np.concatenate(found) if found else np.empty(0), share < 1.0
@@ -125,7 +130,7 @@ class _Column:
         """How often each value stands there: `value`, `len`; the most frequent first, equal ones in order."""
         name, found = self.each.column.name, pl.DataFrame(schema={"value": self.each.column.dtype, "len": pl.UInt32()})
         for part in self.staged.parts[self.policy.table.name]:
-            lazy = pl.scan_ipc(part).filter(self.rows).group_by(pl.col(name).alias("value")).len()
+            lazy = scanned(self.policy.table, [part]).filter(self.rows).group_by(pl.col(name).alias("value")).len()
             found = pl.concat([found, lazy.collect()]).group_by("value").agg(pl.col("len").sum())
         return found.sort("len", "value", descending=[True, False])
 

@@ -1,7 +1,10 @@
 """Events into the order in which everything after cleaning reads them: by shopper, then time, ties as they came."""
 
+import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
+from kernels.sorting import is_sorted, offsets_of, sorted_places
 from training.cleaning.policy import SHOPPER
 
 
@@ -12,12 +15,19 @@ def by_shopper_and_time(events: pl.DataFrame) -> pl.DataFrame:
     """
     if events.height < 2:
         return events
-    shoppers = events[SHOPPER].unique().sort()
-    # One number a row sorts four times as fast as text and time together; 31 bits of shopper, 32 of time.
-    place = events[SHOPPER].cast(pl.Enum(shoppers)).to_physical().cast(pl.Int64) * 2**32 + events["time_s"]
-    if place.is_sorted():
+    shopper, n_shoppers = _places_by_name(events[SHOPPER])
+    time_s, ties = events["time_s"].to_numpy(), np.zeros(events.height, np.int64)
+    no_kind = np.zeros(events.height, np.int8)
+    if is_sorted(shopper, time_s, no_kind, ties):
         return events
-    rows = pl.DataFrame({"place": place}).with_row_index("row").sort("place", maintain_order=True)["row"]
+    # A counting sort of the shoppers' numbers takes a third of the time of a sort by text and time.
+    rows = sorted_places(shopper, offsets_of(shopper, n_shoppers), time_s, no_kind, ties)
     # A column of which nothing is known is the same in any order; a shop without devices and cards saves a third.
     known = [name for name in events.columns if events[name].null_count() < events.height]
-    return events.with_columns(events.select(known).rechunk()[rows])
+    return events.with_columns(events.select(known).rechunk()[pl.Series(rows)])
+
+
+def _places_by_name(names: pl.Series) -> tuple[NDArray[np.int64], int]:
+    """Each shopper's place among all of them in the order of their names, and how many there are."""
+    found = names.unique().sort()
+    return names.cast(pl.Enum(found)).to_physical().cast(pl.Int64).to_numpy(), found.len()

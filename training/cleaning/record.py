@@ -3,7 +3,8 @@
 The modules of training/cleaning call it only where a rule caught a row, so a clean table pays nothing for it.
 """
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 
 import polars as pl
 
@@ -57,6 +58,26 @@ class Record:
         shown = [rule.column] if rule.column in before.columns else []
         new = [name for name in after.columns if name not in before.columns]
         self.tally.add(rule, before.select(*shown, *ORIGIN), after.select(*shown, *new))
+
+
+@dataclass(frozen=True)
+class Deferred(Record):
+    """A Record of one part that several threads clean at once: it keeps what it is told until it is the part's turn."""
+
+    told: list[Callable[[], None]] = field(default_factory=list)
+
+    def removed(self, rows: pl.DataFrame, rule: Rule, reason: pl.Expr) -> None:
+        """See Record.removed."""
+        self.told.append(lambda: super(Deferred, self).removed(rows, rule, reason))
+
+    def changed(self, before: pl.DataFrame, after: pl.DataFrame, rule: Rule) -> None:
+        """See Record.changed."""
+        self.told.append(lambda: super(Deferred, self).changed(before, after, rule))
+
+    def tell(self) -> None:
+        """Report everything, in the order in which it came."""
+        for each in self.told:
+            each()
 
 
 def without(frame: pl.DataFrame, gone: pl.Series) -> pl.DataFrame:

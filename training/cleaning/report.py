@@ -4,7 +4,7 @@ training/cleaning fills it part by part; evaluation/ingest_page.py draws it from
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Literal
 
 import polars as pl
@@ -88,6 +88,11 @@ class Returns:
     n_unmatched: int = 0
     n_units: float = 0.0
     n_units_matched: float = 0.0
+
+    def add(self, other: "Returns") -> None:
+        """Count another part's refunds too."""
+        for each in fields(self):
+            setattr(self, each.name, getattr(self, each.name) + getattr(other, each.name))
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ Events go first, because the bots found among them go from every other table. In
 """
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import polars as pl
@@ -16,7 +17,7 @@ from training.cleaning.doors import Check, checks_after_filling, checks_of, pass
 from training.cleaning.fitting import Fits, fitted
 from training.cleaning.order import by_shopper_and_time
 from training.cleaning.policy import Policy, policies
-from training.cleaning.record import Record
+from training.cleaning.record import Deferred, Record
 from training.cleaning.repeats import without_duplicates, without_repeated_keys
 from training.cleaning.report import CleaningReport, Returns, Tally
 from training.cleaning.rules import TableRules
@@ -24,7 +25,8 @@ from training.cleaning.selling import with_returns_matched, without_nothing_sold
 from training.cleaning.values import filled, flag_columns, within_limits
 from training.cleaning.writing import parquet
 from training.quarantine import Quarantine
-from training.sources.staging import Staged
+from training.side_by_side import side_by_side
+from training.sources.staging import Staged, scanned
 
 
 def clean(
@@ -58,6 +60,16 @@ def clean(
     return report
 
 
+@dataclass
+class _Part:
+    """One part of a table, as it came and as it left; told keeps what its rules did until it is the part's turn."""
+
+    came: pl.DataFrame
+    left: pl.DataFrame
+    told: Deferred
+    returns: Returns
+
+
 class _Cleaning:
     """One table on its way through the rules."""
 
@@ -75,13 +87,13 @@ class _Cleaning:
         schema = table.schema | dict.fromkeys(flag_columns(self._policy), pl.Boolean())
         n_rows = 0
         with parquet(into / f"{table.name}.parquet", schema) as append:
-            for part in staged.parts.get(table.name, ()):
-                came = pl.read_ipc(part)
-                spreads.add(came, spreads.before)
-                left = self._cleaned(came)
-                spreads.add(left, spreads.after)
-                n_rows += left.height
-                append(left)
+            for _, part in side_by_side(self._part, staged.parts.get(table.name, ())):
+                spreads.add(part.came, spreads.before)
+                spreads.add(part.left, spreads.after)
+                part.told.tell()
+                self._returns.add(part.returns)
+                n_rows += part.left.height
+                append(part.left)
         report.rows_out[table.name] = n_rows
         report.fitted += self._fits.told
         report.notes += self._fits.notes
@@ -90,20 +102,19 @@ class _Cleaning:
         if report.rows_in[table.name]:
             report.distributions += spreads.told()
 
-    def _cleaned(self, frame: pl.DataFrame) -> pl.DataFrame:
-        policy, record = self._policy, self._record
-        frame = passed(frame, self._checks, record)
-        frame = without_duplicates(frame, policy, record)
-        frame = passed(filled(frame, policy, self._fits, record), self._checks_after, record)
-        frame = without_repeated_keys(frame, policy, record)
+    def _part(self, file: Path) -> _Part:
+        policy, returns = self._policy, Returns()
+        told = Deferred(self._record.columns, self._record.tally, self._record.kept)
+        came = scanned(policy.table, [file]).collect()
+        frame = passed(came, self._checks, told)
+        frame = without_duplicates(frame, policy, told)
+        frame = passed(filled(frame, policy, self._fits, told), self._checks_after, told)
+        frame = without_repeated_keys(frame, policy, told)
         if policy.table.name == "events":
-            frame = self._cleaned_events(without_accounts(by_shopper_and_time(frame), policy, (), record))
+            frame = without_accounts(by_shopper_and_time(frame), policy, (), told)
+            # Threads add to one set of bots; nobody reads it before the last part of the events is done.
+            frame = without_bots(frame, policy, told, self._bots)
+            frame = with_returns_matched(without_nothing_sold(frame, policy, told), policy, told, returns)
         else:
-            frame = without_accounts(frame, policy, self._bots, record)
-        return within_limits(frame, policy, self._fits, record)
-
-    def _cleaned_events(self, events: pl.DataFrame) -> pl.DataFrame:
-        policy, record = self._policy, self._record
-        events = without_bots(events, policy, record, self._bots)
-        events = without_nothing_sold(events, policy, record)
-        return with_returns_matched(events, policy, record, self._returns)
+            frame = without_accounts(frame, policy, self._bots, told)
+        return _Part(came, within_limits(frame, policy, self._fits, told), told, returns)

@@ -107,5 +107,5 @@ def _shop_sums(lines: ItemLines, at_s: int) -> NDArray[np.float64]:
 
 def _edges(prices: NDArray[np.float64]) -> tuple[float, ...]:
     if prices.size == 0:
-        return (0.0,) * (N_BANDS - 1)
+        return ()
     return tuple(np.quantile(prices, np.arange(1, N_BANDS) / N_BANDS).tolist())

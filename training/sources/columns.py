@@ -134,7 +134,7 @@ class Reading:
 
 
 def read_columns(plan: Plan, raw: pl.DataFrame) -> Reading:
-    """Return a batch in canonical columns.
+    """Return a batch in the canonical columns that the plan fills, in the order of the table.
 
     raw  holds plan.names
     """
@@ -146,13 +146,7 @@ def read_columns(plan: Plan, raw: pl.DataFrame) -> Reading:
         if rates is not None and found.column.name.endswith(MONEY_SUFFIX):
             values = (values * rates).round().cast(WHOLE)
         columns[found.column.name] = values.rename(found.column.name)
-    height = raw.height
-    reading.frame = pl.DataFrame(
-        [
-            columns.get(name, pl.Series(name, [None], dtype).new_from_index(0, height))
-            for name, dtype in plan.table.schema.items()
-        ]
-    )
+    reading.frame = pl.DataFrame([columns[name] for name in plan.table.schema if name in columns])
     return reading
 
 

@@ -13,7 +13,7 @@ from training.sources import intake
 from training.sources.files import sources_of
 from training.sources.intake import About, Input, Parsed
 from training.sources.mapping import ShopFile, TableSection
-from training.sources.staging import INPUT, LINE, Pieces, Staged, joined, staged_schema
+from training.sources.staging import INPUT, LINE, Pieces, Staged, joined, scanned, staged_schema
 from training.sources.tables import TABLES, InvalidTable
 
 # Beyond it a table was exported or mapped wrongly: what is left would be a shop nobody has.
@@ -147,7 +147,7 @@ def _once(
 ) -> tuple[tuple[Path, ...], int]:
     """One row for each key, as `repeated` says; rows without a key stay, for cleaning to say so."""
     table, schema = TABLES[name], staged_schema(TABLES[name])
-    rows = pl.scan_ipc(list(parts))
+    rows = scanned(table, parts)
     keyed = rows.filter(pl.all_horizontal(pl.col(table.key).is_not_null()))
     others = [column for column in schema if column not in table.key]
     if section.repeated == "most_frequent":
@@ -192,12 +192,12 @@ def _add_implied_items(
     """Give a row to every item that only events name."""
     schema = staged_schema(TABLES["items"])
     named = (
-        pl.scan_ipc(list(parts["events"]))
+        scanned(TABLES["events"], parts["events"])
         .select("item_id", INPUT, LINE)
         .filter(pl.col("item_id").is_not_null() & (pl.col("item_id") != ""))
     )
     sold = named.group_by("item_id").agg(pl.col(INPUT, LINE).min()).collect(engine="streaming")
-    listed = pl.scan_ipc(list(parts["items"])).collect() if "items" in parts else pl.DataFrame(schema=schema)
+    listed = scanned(TABLES["items"], parts["items"]).collect() if "items" in parts else pl.DataFrame(schema=schema)
     implied = sold.join(listed, on="item_id", how="anti").sort("item_id")
     if implied.is_empty():
         return

@@ -1,14 +1,13 @@
 """One source and its mapping in, parsed pieces on disk out, kept and never parsed twice; staging.py joins them.
 
-A piece holds the canonical rows whose shoppers fall into one part, as Arrow IPC, with the line of each. Rows that could
-not be read are kept beside them, in the columns of training/quarantine.py.
+A piece holds the canonical rows whose shoppers fall into one part, as Arrow IPC, with the line of each and only the
+columns that the mapping fills. Rows that could not be read are kept beside them, in the columns of training/quarantine.py.
 """
 
 import hashlib
 import queue
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -20,6 +19,7 @@ import polars as pl
 import pyarrow as pa
 
 from training.quarantine import SCHEMA
+from training.side_by_side import side_by_side
 from training.sources.columns import Money, Plan, Reading, plan_of, read_columns
 from training.sources.content import PACKED
 from training.sources.files import choosing
@@ -30,11 +30,11 @@ from training.sources.tables import Table
 
 ABOUT, UNREAD = "about.json", "unread.parquet"
 # Of delimited text, in a part; cleaning holds a part in memory several times over.
-PART_BYTES = 128 << 20
+PART_BYTES = 64 << 20
 MOST_PARTS, PARTS_OF_UNKNOWN = 256, 16
 # Packed text is about this much smaller.
 PACKING = 6
-N_WORKERS, N_AHEAD = 2, 2
+N_AHEAD = 2
 # What is shown for a row that nobody named.
 NAMED_BY = {"items": "item_id", "offers": "offer_id"}
 Each = TypeVar("Each")
@@ -126,11 +126,11 @@ def parse(into: Path, taken: Input, digest: str, progress: Callable[[int, int], 
     """
     about = About(taken.number, digest, taken.n_parts)
     reader = _Reader(taken, about)
-    with _Pieces(into, taken, about.n_parts) as pieces, ThreadPoolExecutor(N_WORKERS) as workers:
-        for n_bytes, done in _in_order(workers, reader.work, _ahead(reader.batches())):
+    with _Pieces(into, taken, about.n_parts) as pieces:
+        for batch, done in side_by_side(reader.work, _ahead(reader.batches())):
             pieces.add(done)
             about.n_rows += sum(frame.height for _, frame in done)
-            progress(about.n_rows + len(reader.unread), n_bytes)
+            progress(about.n_rows + len(reader.unread), batch.n_bytes)
     reader.write_unread(into / UNREAD)
     (into / ABOUT).write_bytes(orjson.dumps(about))
     return about
@@ -208,7 +208,8 @@ class _Reader:
         frame = reading.frame
         name = NAMED_BY.get(table.name)
         if name:
-            frame = frame.with_columns(pl.coalesce("title", name).alias("title"))
+            said = ("title", name) if "title" in frame.columns else (name,)
+            frame = frame.with_columns(pl.coalesce(said).alias("title"))
         frame = frame.with_columns(
             pl.lit(self._input.number, staged_schema(table)[INPUT]).alias(INPUT), batch.lines.cast(pl.Int64).alias(LINE)
         )
@@ -273,24 +274,28 @@ class _Pieces:
     """Files that grow by a frame at a time."""
 
     def __init__(self, into: Path, taken: Input, n_parts: int) -> None:
-        self._stack = ExitStack()
-        empty = pl.DataFrame(schema=staged_schema(taken.table))
-        schema = _arrow(empty).schema
-        self._writers = [
-            self._stack.enter_context(pa.ipc.new_file(str(into / f"{part:03}.arrow"), schema))
-            for part in range(n_parts)
-        ]
+        self._stack, self._table = ExitStack(), taken.table
+        self._files = [str(into / f"{part:03}.arrow") for part in range(n_parts)]
+        self._writers: list[pa.ipc.RecordBatchFileWriter] = []
 
     def __enter__(self) -> "_Pieces":
         return self
 
     def __exit__(self, *_: object) -> None:
+        if not self._writers:
+            self._open(pl.DataFrame(schema=staged_schema(self._table)))
         self._stack.close()
 
     def add(self, parts: list[tuple[int, pl.DataFrame]]) -> None:
-        """Append to each part."""
+        """Append to each part; every frame has the columns of the first."""
         for part, frame in parts:
+            if not self._writers:
+                self._open(frame.clear())
             self._writers[part].write_table(_arrow(frame))
+
+    def _open(self, empty: pl.DataFrame) -> None:
+        schema = _arrow(empty).schema
+        self._writers = [self._stack.enter_context(pa.ipc.new_file(file, schema)) for file in self._files]
 
 
 def _arrow(frame: pl.DataFrame) -> pa.Table:
@@ -333,22 +338,6 @@ def _ahead(items: Iterable[Each]) -> Iterator[Each]:
     finally:
         is_over.set()
         thread.join()
-
-
-def _in_order(
-    workers: ThreadPoolExecutor,
-    work: Callable[[Batch], list[tuple[int, pl.DataFrame]]],
-    batches: Iterable[Batch],
-) -> Iterator[tuple[int, list[tuple[int, pl.DataFrame]]]]:
-    """What work makes of each batch, in their order, a few at once."""
-    running: list[tuple[int, Future[list[tuple[int, pl.DataFrame]]]]] = []
-    for batch in batches:
-        running.append((batch.n_bytes, workers.submit(work, batch)))
-        if len(running) > N_WORKERS:
-            n_bytes, first = running.pop(0)
-            yield n_bytes, first.result()
-    for n_bytes, each in running:
-        yield n_bytes, each.result()
 
 
 def known(folder: Path) -> About | None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import polars as pl
 
-from training.sources.tables import Table
+from training.sources.tables import TABLES, Table
 
 INPUT, LINE = "_input", "_line"
 ORIGIN: Mapping[str, pl.DataType] = {INPUT: pl.UInt32(), LINE: pl.Int64()}
@@ -19,8 +19,8 @@ ORIGIN: Mapping[str, pl.DataType] = {INPUT: pl.UInt32(), LINE: pl.Int64()}
 class Staged:
     """Every table's readable rows, not yet cleaned.
 
-    parts   table -> Arrow IPC files with the columns of `staged_schema`; a table with a shopper_id holds all rows of a
-            shopper in one part, any other table is one part; a part fits in memory several times over
+    parts   table -> Arrow IPC files for `scanned`; a table with a shopper_id holds all rows of a shopper in one part,
+            any other is one part; a part fits in memory several times over
     inputs  what was read, by the number in `_input`: a file's path, an s3:// address, or a database with its query
     n_rows  table -> rows in all parts
     """
@@ -34,12 +34,24 @@ class Staged:
 
         raises  KeyError  if the table was not staged
         """
-        return pl.scan_ipc(list(self.parts[table]))
+        return scanned(TABLES[table], self.parts[table])
 
 
 def staged_schema(table: Table) -> dict[str, pl.DataType]:
     """Return a staged part's columns: the table's own, then the input and its line (or row, from 1) of each row."""
     return {**table.schema, **ORIGIN}
+
+
+def scanned(table: Table, files: Sequence[Path]) -> pl.LazyFrame:
+    """Return staged files with all columns of `staged_schema`; one that no file has is unset.
+
+    files  with the same columns each
+    """
+    rows = pl.scan_ipc(list(files))
+    held = set(rows.collect_schema())
+    # Columns that nobody fills are half of most tables; on disk they would cost as much as the others.
+    schema = staged_schema(table).items()
+    return rows.select(pl.col(name) if name in held else pl.lit(None, dtype).alias(name) for name, dtype in schema)
 
 
 def part_of(n_parts: int) -> pl.Expr:
@@ -72,15 +84,15 @@ def joined(table: Table, inputs: Sequence[Pieces], n_parts: int, into: Path) -> 
         return tuple(only.files)
     parts = []
     for part in range(n_parts):
-        frames = [_share(pieces, part, n_parts) for pieces in inputs]
+        frames = [_share(table, pieces, part, n_parts) for pieces in inputs]
         path = into / f"{table.name}-{part:03}.arrow"
-        pl.concat(frames).select(list(staged_schema(table))).sink_ipc(path, compression="uncompressed")
+        pl.concat(frames).sink_ipc(path, compression="uncompressed")
         parts.append(path)
     return tuple(parts)
 
 
-def _share(pieces: Pieces, part: int, n_parts: int) -> pl.LazyFrame:
+def _share(table: Table, pieces: Pieces, part: int, n_parts: int) -> pl.LazyFrame:
     n_own = len(pieces.files)
     mine = [file for place, file in enumerate(pieces.files) if place % n_parts == part % n_own % n_parts]
-    frame = pl.scan_ipc(mine).with_columns(pl.lit(pieces.input, ORIGIN[INPUT]).alias(INPUT))
+    frame = scanned(table, mine).with_columns(pl.lit(pieces.input, ORIGIN[INPUT]).alias(INPUT))
     return frame if n_own >= n_parts else frame.filter(part_of(n_parts) == part)
