@@ -37,7 +37,7 @@ def _tag(name: str, unit: str, neutral: float, meaning: str, width: int = 1) -> 
 
 
 ITEM_TAGS: tuple[Feature, ...] = (
-    _tag("price_band", "band", 0.0, "fifth of its category's prices, 1 the cheapest; 0 if its price is unknown"),
+    _tag("price_band", "band", 0.0, "fifth of its category's prices, 1 the cheapest; 0 if it or they are unknown"),
     _tag("units_per_week", "units", 0.0, "sold a week, each sale worth half as much after every 28 days"),
     _tag("sales_trend", "ratio", np.nan, "units_per_week over the same with 91 days; NaN below five lines"),
     _tag("month_index", "ratio", np.nan, "sales in each month over what the shop's seasons expect", N_MONTHS),
@@ -63,7 +63,7 @@ class ItemLimits:
 
     train_until_s  seconds since the epoch
     price_edges    (n_categories + 1) rows of N_BANDS - 1 ascending micros; row 0, the whole shop's, is also that of a
-                   category with too few items
+                   category with too few items; a row is empty where no price was known
     """
 
     train_until_s: int
@@ -73,7 +73,7 @@ class ItemLimits:
         """Check lengths and order once."""
         check(len(self.price_edges) > 0, "price_edges must have a row for the whole shop, got none")
         for category, edges in enumerate(self.price_edges):
-            is_row = len(edges) == N_BANDS - 1 and list(edges) == sorted(edges)
+            is_row = len(edges) in (0, N_BANDS - 1) and list(edges) == sorted(edges)
             check(is_row, f"price_edges must be {N_BANDS - 1} ascending micros, got {edges} (category {category})")
 
     def to_json(self) -> bytes:
@@ -197,10 +197,11 @@ def item_tags(sums: Floats, at_s: Ints, shop_sums: Floats, priced: Priced, limit
     with np.errstate(divide="ignore", invalid="ignore"):
         trend = np.where((sums[:, _LINES] >= FEWEST_LINES) & (slow > 0), fast / slow, np.nan)
         margin = np.where(priced.price_micros > 0, 1.0 - priced.cost_micros / priced.price_micros, np.nan)
-    edges = np.array(limits.price_edges)[priced.category]
+    edges = np.array([row or _NO_EDGES for row in limits.price_edges])[priced.category]
     band = 1.0 + (edges < priced.price_micros[:, None]).sum(axis=1)
+    is_banded = ~np.isnan(priced.price_micros) & ~np.isnan(edges).any(axis=1)
     columns = (
-        np.where(np.isnan(priced.price_micros), 0.0, band)[:, None],
+        np.where(is_banded, band, 0.0)[:, None],
         fast[:, None],
         trend[:, None],
         _season(sums, shop_sums, slice(_MONTHS, _WEEKDAYS)),
@@ -210,6 +211,7 @@ def item_tags(sums: Floats, at_s: Ints, shop_sums: Floats, priced: Priced, limit
     return np.hstack(columns).astype(np.float32)
 
 
+_NO_EDGES = (np.nan,) * (N_BANDS - 1)
 _RATES = ((_FAST, HALF_LIFE_DAYS), (_SLOW, SLOW_HALF_LIFE_DAYS))
 
 

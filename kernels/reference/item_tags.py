@@ -35,7 +35,7 @@ def item_tags(
     at_s       seconds
     shop_sums  of all items together
     priced     micros of one unit: price and cost, NaN where unknown
-    edges      between the price bands of the item's category
+    edges      between the price bands of the item's category; none where no price was known
     returns    one value for each column
     """
     price, cost = priced
@@ -47,7 +47,7 @@ def item_tags(
         for units, half_life in ((fast, 28), (slow, 91))
     ]
     return [
-        0 if math.isnan(price) else 1 + sum(edge < price for edge in edges),
+        0 if math.isnan(price) or not edges else 1 + sum(edge < price for edge in edges),
         rates[0],
         rates[0] / rates[1] if n_lines >= 5 and rates[1] else math.nan,
         *_season(sums[4:16], shop_sums[4:16]),

@@ -24,7 +24,7 @@ from tests.kernels.ledgers import EXAMPLES
 DAY_S = 86_400
 N_ITEMS = 3
 EDGES = (1e6, 2e6, 3e6, 4e6)
-LIMITS = ItemLimits(0, (EDGES, (5e5, 5e5, 6e5, 7e5)))
+LIMITS = ItemLimits(0, (EDGES, (5e5, 5e5, 6e5, 7e5), ()))
 Line = tuple[int, int, int, int, float]
 _LINE = st.tuples(
     st.integers(0, N_ITEMS - 1), st.sampled_from([0, 0, 1, 3_600, DAY_S, 40 * DAY_S, 900 * DAY_S]),
@@ -71,11 +71,12 @@ def test_item_tags_equal_their_definition(gaps: list[Line], after_s: int) -> Non
     shop = [(0, *row[1:]) for row in rows]
     shop_sums = np.array([reference.item_sums(shop, 0, time_s) for _, time_s in asked])
     price, cost = 1.5e6, 9e5
-    prices = Priced(np.zeros(item.size, np.int64), np.full(item.size, price), np.full(item.size, cost))
+    category = item % len(LIMITS.price_edges)
+    prices = Priced(category, np.full(item.size, price), np.full(item.size, cost))
     computed = item_tags(sums, at_s, shop_sums, prices, LIMITS)
     expected = [
-        reference.item_tags(own, at, all_, (price, cost), EDGES)
-        for own, (_, at), all_ in zip(defined, asked, shop_sums, strict=True)
+        reference.item_tags(own, at, all_, (price, cost), LIMITS.price_edges[item])
+        for own, (item, at), all_ in zip(defined, asked, shop_sums, strict=True)
     ]
     assert_allclose(computed, expected, rtol=2e-7, atol=1e-30)  # float32 keeps 6e-8 of a value
 
@@ -112,7 +113,7 @@ def test_a_season_is_told_against_the_shop_and_only_from_evidence() -> None:
 
 
 def test_a_price_band_is_that_of_the_items_category() -> None:
-    for price, category, band in ((1e6, 0, 1), (1.1e6, 0, 2), (9e6, 0, 5), (5.5e5, 1, 3), (np.nan, 0, 0)):
+    for price, category, band in ((1e6, 0, 1), (1.1e6, 0, 2), (9e6, 0, 5), (5.5e5, 1, 3), (np.nan, 0, 0), (9e6, 2, 0)):
         assert tagged([], 0, priced(price, category=category))["price_band"] == band
 
 
@@ -141,8 +142,8 @@ def test_what_does_not_fit_is_refused() -> None:
     with pytest.raises(InvalidInput, match="time_s must ascend within an item"):
         ItemLines(lines.offsets, lines.time_s[::-1], lines.month, lines.weekday, lines.units)
     sums = np.zeros((1, N_SUMS))
-    with pytest.raises(InvalidInput, match=r"category must be in \[0, 2\), got 2"):
-        item_tags(sums, np.array([0]), sums, priced(category=2), LIMITS)
+    with pytest.raises(InvalidInput, match=r"category must be in \[0, 3\), got 3"):
+        item_tags(sums, np.array([0]), sums, priced(category=3), LIMITS)
     assert item_tags(sums[:0], np.zeros(0, np.int64), sums, Priced(*[np.zeros(0, np.int64)] * 3), LIMITS).shape == (
         0, N_ITEM_TAGS,
     )  # fmt: skip

@@ -4,7 +4,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from kernels.item_tags import item_tag_columns
+from kernels.item_tags import ItemLimits, item_tag_columns
 from tests.shops.generate import DAY_S, FIRST_S, WEEK_S
 from training.features.item_tags import fit_item_limits, lines_of, tags_at, typical_prices
 from training.sources import tables
@@ -48,6 +48,15 @@ def test_a_category_of_later_takes_the_whole_shops_bands() -> None:
     limits = fit_item_limits(shop, np.array([1, 0]), UNTIL_S)
     tags = tags_at(shop, lines_of(shop), np.array([1, 9]), limits, UNTIL_S)
     assert tags[:, item_tag_columns().index("price_band")].tolist() == [1, 5]
+
+
+def test_a_price_is_in_no_band_where_training_knew_no_prices() -> None:
+    shop = shop_with([("old", UNTIL_S), ("new", UNTIL_S)], {"old": None, "new": 5_000_000})
+    category = np.zeros(2, np.int64)
+    limits = fit_item_limits(shop, category, UNTIL_S)
+    assert limits.price_edges == ((),)
+    tags = tags_at(shop, lines_of(shop), category, ItemLimits.from_json(limits.to_json()), UNTIL_S + 1)
+    assert tags[:, item_tag_columns().index("price_band")].tolist() == [0, 0]
 
 
 def test_a_month_is_the_shops_own() -> None:
