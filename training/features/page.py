@@ -11,8 +11,9 @@ HEAD = """# Every feature
 <!-- Written by `python -m training.features.page`; edit the kernels' own lists or training/features/columns.py. -->
 
 `stratagem features` writes these tables to `build/features` as Parquet, and `features.json` beside them with the same
-columns, the digest of the inputs and how the probability of churn did on the validation window. Shoppers are cut into
-partitions by a hash of their id: `shoppers-00000-of-00004.parquet`, and so `events` and `sequences`.
+columns, the digest of the inputs and how the probability of churn did on the validation window: `n` shopper-weeks, and
+where `n` is 0, because a window is too short to look ahead in, null for every figure. Shoppers are cut into partitions
+by a hash of their id: `shoppers-00000-of-00004.parquet`, and so `events` and `sequences`.
 
 - A moment of query is midnight after the last event, or what `--at` says. *Just before at_s* knows all of the second
   before, and nothing of that second or later. *Just before this event* knows the rows above it in the order of its

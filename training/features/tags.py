@@ -38,7 +38,8 @@ Ints = NDArray[np.int64]
 class ChurnCheck:
     """How the probability of churn did on shopper-weeks after the end of training, beside a constant.
 
-    n                       shopper-weeks with their whole look-ahead in the validation window; 0 leaves the rest NaN
+    n                       shopper-weeks with their whole look-ahead in the validation window; 0 if they, or those of
+                            training, are none, and then every figure below is NaN, null in features.json
     n_shoppers              shoppers among them
     churn_share             share in which no order came
     brier                   mean squared error of the probability
@@ -173,7 +174,7 @@ def check_churn(dataset: Dataset, contacts: Contacts, limits: TagLimits) -> Chur
     _, base = _churn_cases(dataset, limits.churn_weeks, TRAIN)
     rows, happened = _churn_cases(dataset, limits.churn_weeks, VALID)
     if not len(rows) or not base.size:
-        return ChurnCheck(len(rows), 0, *[float("nan")] * 5)
+        return ChurnCheck(0, 0, *[float("nan")] * 5)
     place = tag_columns().index("churn_prob")
     probs = tags_of(contacts, rows, limits)[:, place].astype(np.float64)
     constant = np.full(probs.size, base.mean())

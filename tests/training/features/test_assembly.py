@@ -47,6 +47,13 @@ def test_the_index_says_what_was_written(features_folder: Path) -> None:
     assert set(index["tables"]) == set(COLUMNS)
 
 
+def test_churn_figures_without_cases_are_null_and_say_so(features_folder: Path) -> None:
+    # The little shop's validation window is shorter than its shoppers' look-ahead.
+    told = orjson.loads((features_folder / "features.json").read_bytes())["churn_on_validation_window"]
+    assert {name: told.pop(name) for name in ("n", "n_shoppers")} == {"n": 0, "n_shoppers": 0}
+    assert set(told.values()) == {None}
+
+
 def test_features_are_those_that_training_computes(features_folder: Path, rich_shop: Path) -> None:
     dataset = dataset_of(read_shop(rich_shop))
     ids = pl.Series("shopper_id", dataset.vocabulary.shopper_ids)
