@@ -376,12 +376,12 @@ def _load_states(settings: "Settings", shop: Path, step: terminal.Step) -> None:
     from server.state.embedded import EmbeddedStates
     from server.state.loading import sent_of, shoppers_of
     from training.dataset import dataset_of
-    from training.freshness import digest_of, is_fresh
+    from training.freshness import digest_of, is_fresh, sources_of
     from training.sources.shop import read_shop
 
     repository = open_repository(settings.repository)
     stamp = settings.state / "loaded"
-    digest = digest_of([shop / "shop.json"], repository.vocabulary)
+    digest = digest_of([shop / "shop.json", *sources_of("kernels")], repository.vocabulary)
     if is_fresh(stamp, digest):
         return
     shutil.rmtree(settings.state, ignore_errors=True)

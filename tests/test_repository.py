@@ -3,6 +3,7 @@
 import ast
 import importlib
 import inspect
+import json
 import re
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2
 
 from kernels import features
+from tests.benchmarks import scaling_sheet
 from tests.benchmarks.readme import rendered
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -193,3 +195,7 @@ def test_readme_commands_exist() -> None:
 def test_readme_tables_come_from_committed_results() -> None:
     readme = (ROOT / "README.md").read_text()
     assert rendered(readme) == readme, "run `python -m tests.benchmarks.readme`"
+
+
+def test_the_scaling_sheet_comes_from_its_record() -> None:
+    assert scaling_sheet.SHEET.read_text() == scaling_sheet.sheet(json.loads(scaling_sheet.RECORD.read_text()))

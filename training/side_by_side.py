@@ -1,7 +1,7 @@
 """Work on many pieces, a few at once on threads, its results in the order of the pieces. Polars lets go of the lock.
 
-In: pieces and what to do with one. Out: what became of each, none out of turn and few in memory. Called by the readers of
-training/sources and by training/cleaning.
+In: pieces and what to do with one. Out: what became of each, none out of turn and few in memory. Called by the readers
+of training/sources and by training/cleaning.
 """
 
 from collections import deque

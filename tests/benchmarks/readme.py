@@ -10,6 +10,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 RESULTS = ROOT / "docs" / "results"
+# Written into a page of its own, by tests/benchmarks/scaling_sheet.py.
+ELSEWHERE = ("scaling",)
 
 
 def rendered(readme: str) -> str:
@@ -18,7 +20,11 @@ def rendered(readme: str) -> str:
     readme  its text, with the markers
     """
     parts = {"decision": f"```text\n{(RESULTS / 'decision.txt').read_text().rstrip()}\n```"}
-    parts |= {file.stem: table_of(json.loads(file.read_text())) for file in sorted(RESULTS.glob("*.json"))}
+    parts |= {
+        file.stem: table_of(json.loads(file.read_text()))
+        for file in sorted(RESULTS.glob("*.json"))
+        if file.stem not in ELSEWHERE
+    }
     for name, content in parts.items():
         pattern = rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)"
         readme, n_found = re.subn(

@@ -1,7 +1,7 @@
 """One source and its mapping in, parsed pieces on disk out, kept and never parsed twice; staging.py joins them.
 
 A piece holds the canonical rows whose shoppers fall into one part, as Arrow IPC, with the line of each and only the
-columns that the mapping fills. Rows that could not be read are kept beside them, in the columns of training/quarantine.py.
+columns that the mapping fills. Rows that could not be read are kept beside them, in the columns of quarantine.py.
 """
 
 import hashlib
