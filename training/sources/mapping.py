@@ -47,7 +47,9 @@ class ShopSection(_Section):
     currency_code: str = Field(default="USD", pattern="^[A-Z]{3}$", description="ISO 4217 code of the shop's money")
     time_zone: str = Field(default="UTC", description="IANA name; of times that say no offset, and of the calendar")
     train_until: datetime.date | None = Field(
-        default=None, description="first day after the training window; unset: three quarters of the events' span"
+        default=None,
+        description="first day after the training window, which ends at midnight UTC; unset: three quarters of the "
+        "events' span",
     )
     country: str = Field(default="", pattern="^([A-Z]{2})?$", description="ISO 3166 code whose public holidays count")
     holidays: tuple[datetime.date, ...] = Field(default=(), description="further days off")
@@ -118,7 +120,11 @@ class TableSection(_Section):
     )
     database: str | None = Field(default=None, description='"postgresql://…" or "sqlite:///file.db"')
     query: str | None = Field(default=None, description="what to ask the database; or say relation")
-    relation: str | None = Field(default=None, description="table or view of the database")
+    relation: str | None = Field(
+        default=None,
+        description="table or view of the database; one of PostgreSQL has no row order, so that rows of one shopper "
+        "and second may change places between two reads; a query with `order by` keeps them",
+    )
     on_interruption: Literal["refuse", "keep"] = Field(
         default="refuse", description="a database that goes away in mid-read: refuse ends ingest, keep takes what came"
     )
