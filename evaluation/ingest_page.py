@@ -7,14 +7,13 @@ import datetime
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from importlib import resources
 from typing import Literal, TypedDict
 
-import jinja2
 from plotly.offline import get_plotlyjs
 
 from evaluation import ingest_figures
 from evaluation.figures import MICROS
+from evaluation.templates import template
 
 
 class Example(TypedDict):
@@ -112,14 +111,9 @@ def html(cleaning: CleaningFile, shop: ShopFile) -> str:
     shop      parsed shop.json
     returns   a complete HTML document
     """
-    environment = jinja2.Environment(
-        autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
-    )
-    environment.filters["count"] = _count
-    template = environment.from_string(resources.files("evaluation").joinpath("ingest.html.j2").read_text("utf-8"))
     code = shop["currency_code"]
     unreadable = _unreadable(cleaning, shop)
-    return template.render(
+    return template("ingest.html.j2", {"count": _count}).render(
         shop=shop["shop"],
         made_by=_made_by(cleaning),
         tiles=_tiles(cleaning, unreadable),

@@ -2,13 +2,12 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from importlib import resources
 
-import jinja2
 import plotly.graph_objects as go
 from plotly.offline import get_plotlyjs
 
 from evaluation import figures
+from evaluation.templates import template
 
 
 @dataclass(frozen=True)
@@ -65,10 +64,6 @@ def html(page: Page) -> str:
     page     what to show
     returns  a complete HTML document
     """
-    environment = jinja2.Environment(
-        autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
-    )
-    template = environment.from_string(resources.files("evaluation").joinpath("report.html.j2").read_text("utf-8"))
     drawn = {
         "frontier": figures.value_against_spend(page.frontier),
         "channels": figures.channels(*page.channels, page.frontier.currency_code),
@@ -79,7 +74,7 @@ def html(page: Page) -> str:
         "features": figures.feature_distributions(page.features),
     }
     divs = {name: _div(figure) for name, figure in drawn.items()}
-    return template.render(page=page, figure=divs, plotly_script=get_plotlyjs())
+    return template("report.html.j2").render(page=page, figure=divs, plotly_script=get_plotlyjs())
 
 
 def _div(figure: go.Figure) -> str:
