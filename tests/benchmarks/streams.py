@@ -1,5 +1,6 @@
 """Every streaming kernel beside what memory or numpy's exponential allow: `ratios`, for the features benchmark.
 
+`python -m tests.benchmarks features` has them in its record, `python -m tests.benchmarks.streams` prints them alone.
 A kernel without transcendental functions stands beside np.copyto of all bytes that it reads and writes; one with them
 beside np.exp over as many values. Kernel and rival take turns, both on as many threads as numba uses, the rival's
 arrays cut into equal parts. A kernel gets fresh memory for its results, as its callers do; so the rival writes as many

@@ -1,11 +1,10 @@
 """What text features cost, and what each kind of them knows of a review's verdict, beside guessing the majority.
 
-`python -m tests.benchmarks.text` needs the real reviews, the English weights and Triton's environment. Quick takes a
-sample of each language; `--full` takes every review. Word vectors and probes are fitted on the first three quarters of
-the shuffled reviews; the last quarter is judged. Embedding's time includes starting Triton.
+Run by `python -m tests.benchmarks text`; needs the real reviews, the English weights and Triton's environment. Quick
+takes a sample of each language; `--full` takes every review. Word vectors and probes are fitted on the first three
+quarters of the shuffled reviews; the last quarter is judged. Embedding's time includes starting Triton.
 """
 
-import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
@@ -22,7 +21,7 @@ from sklearn.preprocessing import normalize
 
 from server.triton.process import serving
 from server.triton.text import TextModels
-from tests.benchmarks.record import Measured, write_record
+from tests.benchmarks.record import Measured
 from tests.training.text.real import chinese_reviews, english_reviews
 from training.text.embedding import Embedder
 from training.text.export import MODEL_OF, Ask
@@ -115,7 +114,3 @@ def _verdicts(
     positive_prob = probe.predict_proba(values[~is_train])[:, 1]
     judged = verdict[~is_train]
     return float(np.mean((positive_prob > 0.5) == judged)), float(roc_auc_score(judged, positive_prob))
-
-
-if __name__ == "__main__":
-    write_record("text", measure(quick="--full" not in sys.argv[1:]), None)
