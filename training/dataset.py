@@ -136,7 +136,7 @@ def dataset_of(shop: Shop) -> Dataset:
 def splits_of(shop: Shop) -> Splits:
     """Cut the shop's time span into training, validation and test, at midnights, never at random.
 
-    raises  InvalidTable  if the events span less than FEWEST_WEEKS
+    raises  InvalidTable  if the events span less than FEWEST_WEEKS, or training would end outside of them
     """
     if shop.events.height == 0:
         raise InvalidTable("events must have rows, got 0")
@@ -146,7 +146,15 @@ def splits_of(shop: Shop) -> Splits:
         raise InvalidTable(f"events.time_s must span at least {FEWEST_WEEKS} weeks, got {span_s / WEEK_S:.1f}")
     train_s, valid_s = ((first_s + round(share * span_s)) // DAY_S * DAY_S for share in (TRAIN_SHARE, VALID_SHARE))
     # What cleaning fitted, it fitted before shop.train_until_s; a later cut here would leak it into validation.
-    return Splits(first_s, shop.train_until_s or train_s, VALID_UNTIL_S.get(shop.name, valid_s), last_s)
+    train_s = shop.train_until_s or train_s
+    if not first_s < train_s < last_s:
+        raise InvalidTable(
+            f"train_until must be between the first event {first_s} and the last {last_s}, got {train_s}"
+        )
+    if valid_s <= train_s:  # an owner who trains on more than usual leaves the same share of the rest for validation
+        share = (VALID_SHARE - TRAIN_SHARE) / (1 - TRAIN_SHARE)
+        valid_s = (train_s + round(share * (last_s - train_s))) // DAY_S * DAY_S
+    return Splits(first_s, train_s, VALID_UNTIL_S.get(shop.name, valid_s), last_s)
 
 
 def weekly_grid(splits: Splits) -> Ints:

@@ -36,6 +36,18 @@ def test_windows_follow_each_other_and_begin_at_midnight(shop: Shop) -> None:
     assert splits.train_until_s % DAY_S == splits.valid_until_s % DAY_S == splits.end_s % DAY_S == 0
 
 
+def test_a_late_end_of_training_leaves_room_for_validation(shop: Shop) -> None:
+    usual = splits_of(shop)
+    late_s = usual.valid_until_s + DAY_S
+    splits = splits_of(replace(shop, train_until_s=late_s))
+    assert late_s == splits.train_until_s < splits.valid_until_s < splits.last_s
+
+
+def test_an_end_of_training_outside_of_the_events_is_refused(shop: Shop) -> None:
+    with pytest.raises(InvalidTable, match="train_until must be between the first event"):
+        splits_of(replace(shop, train_until_s=splits_of(shop).last_s + DAY_S))
+
+
 def test_a_row_belongs_to_a_window_only_with_the_whole_time_its_label_looks_ahead() -> None:
     splits = Splits(first_s=0, train_until_s=10 * DAY_S, valid_until_s=20 * DAY_S, last_s=30 * DAY_S - 1)
     at_s = np.array([0, 3, 4, 10, 13, 14, 20, 23, 24]) * DAY_S

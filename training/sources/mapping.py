@@ -48,8 +48,8 @@ class ShopSection(_Section):
     time_zone: str = Field(default="UTC", description="IANA name; of times that say no offset, and of the calendar")
     train_until: datetime.date | None = Field(
         default=None,
-        description="first day after the training window, which ends at midnight UTC; unset: three quarters of the "
-        "events' span",
+        description="first day after the training window, which ends at the shop's own midnight; unset: three quarters "
+        "of the events' span",
     )
     country: str = Field(default="", pattern="^([A-Z]{2})?$", description="ISO 3166 code whose public holidays count")
     holidays: tuple[datetime.date, ...] = Field(default=(), description="further days off")
@@ -64,6 +64,14 @@ class ShopSection(_Section):
     @classmethod
     def _is_a_zone(cls, zone: str) -> str | None:
         return _known_zone(zone)
+
+    @property
+    def train_until_s(self) -> int | None:
+        """When the day that ends the training window begins, seconds since 1970 UTC."""
+        if self.train_until is None:
+            return None
+        midnight = datetime.datetime.combine(self.train_until, datetime.time(), zoneinfo.ZoneInfo(self.time_zone))
+        return int(midnight.timestamp())
 
     @property
     def days(self) -> Days:

@@ -8,7 +8,6 @@ import re
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime, time
 from pathlib import Path
 from typing import TypedDict
 
@@ -170,8 +169,8 @@ def _packaged(currency_code: str, work: Path, progress: Callable[[str], None]) -
 
 
 def _gathered(toml: mapping.ShopFile, parsed: Gathered) -> _Taken:
-    until = toml.shop.train_until
-    midnight_s = int(datetime.combine(until, time(), UTC).timestamp()) if until else _three_quarters(parsed.staged)
+    told_s = toml.shop.train_until_s
+    midnight_s = _three_quarters(parsed.staged) if told_s is None else told_s
     rules = {name: section.clean for name, section in toml.tables.items()}
     shop = toml.shop
     return _Taken(
