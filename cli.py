@@ -65,14 +65,13 @@ def inspect(
         raise InvalidTable(f"{into} exists already; name another file, or remove it")
     proposal = propose(source)
     if into is None:
-        print(proposal.text)
+        print(proposal.text)  # its comments hold the doubts
     else:
         into.write_text(proposal.text)
         terminal.console.print(f"{into} fills {', '.join(proposal.tables) or 'no table yet'}", soft_wrap=True)
-    for doubt in proposal.doubts:
-        terminal.warn(f"unsure: {doubt}")
-    if not proposal.is_usable:
-        terminal.warn("Not usable as it stands: its comments say what is missing.")
+        for doubt in proposal.doubts:
+            terminal.warn(f"unsure: {doubt}")
+    raise typer.Exit(0 if proposal.is_usable else 1)
 
 
 @app.command()
