@@ -1,5 +1,6 @@
 """Training writes three models and their evidence, the same for the same seed, and continues where it was killed."""
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -77,15 +78,13 @@ def test_a_shop_that_never_sent_anything_gets_models_without_effects(shop: Shop,
     assert found.evidence.notes == ("no campaign was sent to enough shoppers: every effect is 0",)
 
 
-def test_a_shop_where_nothing_is_bought_is_refused_and_nothing_is_written(shop: Shop, tmp_path: Path) -> None:
-    for name, table in shop.tables().items():
-        table.write_parquet(tmp_path / f"{name}.parquet")
-    idle = shop.events.with_columns(kind=pl.lit("view"))
-    idle.write_parquet(tmp_path / "events.parquet")
-    stamp = {"shop": "idle", "currency_code": "USD", "train_until_s": shop.train_until_s, "inputs": "", "rows": {}}
-    (tmp_path / "shop.json").write_bytes(orjson.dumps(stamp | {"notes": []}))
+def test_a_shop_where_nothing_is_bought_is_refused_and_nothing_is_written(shop_folder: Path, tmp_path: Path) -> None:
+    idle = tmp_path / "idle"
+    shutil.copytree(shop_folder, idle)
+    events = pl.read_parquet(idle / "events.parquet")
+    events.with_columns(kind=pl.lit("view")).write_parquet(idle / "events.parquet")
     with pytest.raises(InvalidTable, match="no shopper ever buys anything"):
-        train(tmp_path, tmp_path / "models", lambda _: None, quick=True)
+        train(idle, tmp_path / "models", lambda _: None, quick=True)
     assert not (tmp_path / "models").exists()
 
 

@@ -1,6 +1,7 @@
 """The lift of a placement: a known ratio is recovered, none is not invented, and a price cut is not credited to it."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import polars as pl
@@ -8,7 +9,7 @@ import pytest
 
 from tests.shops.generate import write_little_shop
 from training.lift import placement_lift
-from training.sources import files
+from training.sources.shop import ingest, read_shop
 from training.sources.tables import TABLES, WEEK_S, Shop, shop_of, whole
 
 FIRST_S = 1_704_067_200
@@ -115,9 +116,10 @@ def test_an_item_always_placed_is_no_evidence() -> None:
     assert placement_lift(replace(shop, placements=always), ALL_S) == {}
 
 
-def test_the_little_shop_shows_the_lift_that_was_planted_in_it(tmp_path: pytest.TempPathFactory) -> None:
-    write_little_shop(tmp_path, "parquet")
-    shop = files.read(tmp_path, lambda _: None, [])
+def test_the_little_shop_shows_the_lift_that_was_planted_in_it(tmp_path: Path) -> None:
+    write_little_shop(tmp_path / "own", "parquet")
+    ingest(tmp_path / "own", tmp_path / "shop", lambda _: None)
+    shop = read_shop(tmp_path / "shop")
     lifts = placement_lift(shop, ALL_S)
     # Twice the weight is less than twice the sales: nobody buys an item twice in one order.
     assert 1.4 < lifts["ads"].lift < 2.0
