@@ -50,4 +50,4 @@ bench-inputs: setup .venv/.dev  ## build what the benchmarks measure: tables, tr
 	@$(BIN)/stratagem ingest complete_journey && $(BIN)/stratagem train && $(BIN)/stratagem export && $(BIN)/stratagem plan
 
 clean:  ## remove what was built, keep .venv
-	@rm -rf build model_repository/*/1/model.onnx model_repository/*/1/self_test.npz model_repository/*/1/about.json model_repository/manifest.json model_repository/catalogue.json model_repository/items.parquet
+	@rm -rf build model_repository/*/1/model.onnx model_repository/*/1/self_test.npz model_repository/*/1/about.json model_repository/*.json model_repository/*.parquet
