@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.markup import escape
 
 from evaluation import terminal
 
@@ -282,9 +283,9 @@ def doctor() -> None:
     settings, is_well = load_settings(), True
     for finding in examine(settings, settings.triton):
         mark = "[green]ok[/]  " if finding.is_ok else "[red]no[/]  " if finding.is_needed else "[yellow]--[/]  "
-        terminal.console.print(f"{mark}{finding.part:<20}{finding.found}", soft_wrap=True)
+        terminal.console.print(f"{mark}{finding.part:<20}{escape(finding.found)}", soft_wrap=True)
         if not finding.is_ok:
-            terminal.console.print(f"    {'':<20}{finding.remedy}", style="dim", soft_wrap=True)
+            terminal.console.print(f"    {'':<20}{finding.remedy}", style="dim", soft_wrap=True, markup=False)
         is_well = is_well and (finding.is_ok or not finding.is_needed)
     raise typer.Exit(0 if is_well else 1)
 

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from rich.console import Console
+from rich.markup import escape
 from rich.panel import Panel
 from rich.table import Table
 
@@ -30,11 +31,12 @@ class Step:
     def say(self, words: str) -> None:
         """Leave a line with the seconds that have passed."""
         self.show(words)
-        console.print(f"[dim]{time.perf_counter() - self._began:6.1f} s[/]  {self._name}: {words}", soft_wrap=True)
+        passed = f"[dim]{time.perf_counter() - self._began:6.1f} s[/]"
+        console.print(f"{passed}  {self._name}: {escape(words)}", soft_wrap=True)
 
     def show(self, words: str) -> None:
         """Show where the step is; the next words replace these."""
-        self._status.update(f"{self._name}: {words}")
+        self._status.update(f"{self._name}: {escape(words)}")
 
 
 @contextmanager
@@ -55,7 +57,7 @@ def say_table(title: str, columns: Iterable[str], rows: Iterable[Iterable[str]])
     for column in columns:
         table.add_column(column, overflow="fold")
     for row in rows:
-        table.add_row(*row)
+        table.add_row(*map(escape, row))
     console.print(table)
 
 
@@ -84,8 +86,5 @@ def say_strategy(shown: "Strategy") -> None:
     """Print what one shopper gets, its economics and the reasons."""
     economics = "   ".join(f"{label} {amount}" for label, amount in shown.economics)
     reasons = "\n".join(f"• {reason}" for reason in shown.reasons)
-    console.print(
-        Panel(
-            f"[bold]{shown.action}[/]\n{economics}\n{reasons}", title=f"shopper {shown.shopper_id}", title_align="left"
-        )
-    )
+    words = f"[bold]{escape(shown.action)}[/]\n{escape(economics)}\n{escape(reasons)}"
+    console.print(Panel(words, title=escape(f"shopper {shown.shopper_id}"), title_align="left"))

@@ -26,10 +26,11 @@ def fits(patterns: Sequence[str]) -> pl.Expr:
 def without_accounts(frame: pl.DataFrame, policy: Policy, known_bots: Collection[str], record: Record) -> pl.DataFrame:
     """Return the rows of customers: no test accounts, no bots by name, none already found among events.
 
-    frame       columns of the table, with their origin
+    frame       columns of the table, with their origin; returned as it is where it names no shoppers
     known_bots  shoppers that busy_shoppers found
     """
-    if not (policy.test_accounts or policy.bots or known_bots):
+    names_shoppers = SHOPPER in policy.table.schema
+    if not names_shoppers or not (policy.test_accounts or policy.bots or known_bots):
         return frame
     shoppers = frame.select(pl.col(SHOPPER).drop_nulls().unique())
     table = policy.table.name

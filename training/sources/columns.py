@@ -67,18 +67,18 @@ class Lost:
 
 @dataclass(frozen=True)
 class Plan:
-    """Where all columns of one table come from; `currency` names the source's column of ISO codes."""
+    """Where all columns of one table come from; `currency` says where each row's ISO code stands."""
 
     table: Table
     found: tuple[Found, ...]
     money: Money = Money()
-    currency: str | None = None
+    currency: ColumnSection | None = None
 
     @property
     def names(self) -> set[str]:
         """The source's columns that are needed."""
         named = {name for each in self.found for name in each.origin.names}
-        return named if self.currency is None else named | {self.currency}
+        return named if self.currency is None else named | set(self.currency.names)
 
 
 def plan_of(table: Table, section: TableSection, names: list[str], source: str, money: Money, zone: str) -> Plan:
@@ -90,7 +90,7 @@ def plan_of(table: Table, section: TableSection, names: list[str], source: str, 
     raises  InvalidTable  naming a column that the source does not have, or has twice over
     """
     if not section.columns:
-        return Plan(table, _named_alike(table, names, source, zone), money, CURRENCY if CURRENCY in names else None)
+        return Plan(table, _named_alike(table, names, source, zone), money, _named_currency(names))
     found, currency = [], None
     for name, origin in section.columns.items():
         for needed in origin.names:
@@ -100,7 +100,7 @@ def plan_of(table: Table, section: TableSection, names: list[str], source: str, 
         if known:
             found.append(Found(known[0], origin, known[1], origin.time_zone or zone))
         else:
-            currency = origin.column
+            currency = origin
     places = list(table.schema)
     return Plan(table, tuple(sorted(found, key=lambda each: places.index(each.column.name))), money, currency)
 
@@ -150,11 +150,20 @@ def read_columns(plan: Plan, raw: pl.DataFrame) -> Reading:
     return reading
 
 
+def _named_currency(names: list[str]) -> ColumnSection | None:
+    return ColumnSection(column=CURRENCY) if CURRENCY in names else None
+
+
 def _rates(plan: Plan, raw: pl.DataFrame, reading: Reading) -> pl.Series | None:
     """What one unit of each row's currency is worth; None where all rows are in the shop's own."""
     if plan.currency is None:
         return None
-    codes = _as_text(raw[plan.currency]).str.strip_chars()
+    origin = plan.currency
+    if origin.column is None:
+        given = pl.Series(CURRENCY, [origin.constant], TEXT).new_from_index(0, raw.height)
+    else:
+        given = _as_text(raw[origin.column]).str.strip_chars()
+    codes = _recoded(given, origin)
     shop = plan.money.currency_code
     used = set(codes.unique().drop_nulls()) - {"", shop}
     if not used:
@@ -162,7 +171,7 @@ def _rates(plan: Plan, raw: pl.DataFrame, reading: Reading) -> pl.Series | None:
     known = {shop: 1.0, "": 1.0, **plan.money.rates}
     rates = codes.replace_strict(known, default=None, return_dtype=REAL).set(codes.is_null(), 1.0)
     if used - known.keys():
-        found = Found(Column(CURRENCY, TEXT, ""), ColumnSection(column=plan.currency), is_short=False)
+        found = Found(Column(CURRENCY, TEXT, ""), origin, is_short=False)
         rule = f"be {shop}, or a currency with a rate in [shop.rates] of shop.toml"
         reading.lost.append(Lost(found, rule, rates.is_null(), codes))
     return rates
@@ -207,7 +216,10 @@ def _recoded(given: pl.Series, origin: ColumnSection) -> pl.Series:
     if not origin.values and not origin.starts_with:
         return given
     text = _as_text(given)
-    kept = text if origin.otherwise is None else pl.repeat(origin.otherwise, text.len(), eager=True).rename(text.name)
+    kept = text
+    if origin.otherwise is not None:
+        # What is missing is no other value: it stays missing.
+        kept = pl.repeat(origin.otherwise, text.len(), eager=True).rename(text.name).set(text.is_null(), None)
     for beginning, value in reversed(list(origin.starts_with.items())):
         begins = text.str.starts_with(beginning).fill_null(False)
         if begins.any():

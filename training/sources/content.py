@@ -4,10 +4,10 @@ delimited.py and documents.py read through it; FileContent is the Content of a f
 """
 
 import codecs
-import gzip
 import hashlib
 import zlib
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -18,8 +18,10 @@ from training.sources.reading import Broken, Content, Interrupted
 from training.sources.tables import InvalidTable
 
 BLOCK = 16 << 20
+# Of packed bytes at a time: little enough that no piece unpacks to what would fill memory.
+PIECE = 4 << 10
 # Text packs to a tenth; what unpacks to far more beyond this size is a file made to fill a disk.
-BOMB_BYTES, BOMB_RATIO = 256 << 20, 250
+BOMB_BYTES, BOMB_RATIO = 32 << 20, 250
 PACKED = {".gz": "gzip", ".zst": "zstd"}
 # Ordered: a longer mark begins with the bytes of a shorter one.
 MARKS = ((codecs.BOM_UTF8, "utf-8"), (codecs.BOM_UTF16_LE, "utf-16-le"), (codecs.BOM_UTF16_BE, "utf-16-be"))
@@ -104,14 +106,7 @@ def _unpacked(name: str, file: _Counted) -> Iterator[bytes]:
     packing = next((packing for suffix, packing in PACKED.items() if name.endswith(suffix)), None)
     n_bytes = 0
     try:
-        reader: BinaryIO | _Counted
-        if packing == "gzip":
-            reader = gzip.GzipFile(fileobj=file)  # type: ignore[call-overload]
-        elif packing == "zstd":
-            reader = zstandard.ZstdDecompressor().stream_reader(file, read_across_frames=True)  # type: ignore[arg-type]
-        else:
-            reader = file
-        while block := reader.read(BLOCK):
+        for block in _joined(_members(file, packing)) if packing else iter(lambda: file.read(BLOCK), b""):
             yield block
             n_bytes += len(block)
             if packing and n_bytes > BOMB_BYTES and n_bytes > BOMB_RATIO * file.n_bytes:
@@ -119,12 +114,101 @@ def _unpacked(name: str, file: _Counted) -> Iterator[bytes]:
                     f"it must not unpack to more than {BOMB_RATIO} times "
                     f"its size, got {n_bytes // max(file.n_bytes, 1)} times"
                 )
-    except (EOFError, gzip.BadGzipFile, zlib.error, zstandard.ZstdError) as error:
-        raise Broken(f"it must be whole {packing}, got: {error}") from error
     except OSError as error:
         if n_bytes == 0:
             raise InvalidTable(f"{name} must be readable, got {error.strerror or error}") from error
         raise Interrupted(error.strerror or str(error)) from error
+
+
+def _joined(pieces: Iterator[bytes]) -> Iterator[bytes]:
+    """Blocks out of pieces; what came before an error comes before it here too."""
+    held: list[bytes] = []
+    n_held = 0
+    try:
+        for piece in pieces:
+            held.append(piece)
+            n_held += len(piece)
+            if n_held >= BLOCK:
+                yield b"".join(held)
+                held, n_held = [], 0
+    except (Broken, OSError):
+        if n_held:
+            yield b"".join(held)
+        raise
+    if n_held:
+        yield b"".join(held)
+
+
+def _members(file: _Counted, packing: str) -> Iterator[bytes]:
+    """What the file's members (gzip) or frames (zstd), one behind another, unpack to, up to any damage."""
+    member: _Gzip | _Zstd | None = None
+    is_first = True
+    while piece := file.read(PIECE):
+        while piece:
+            if member is None:
+                # Tapes and some uploads fill what is behind the last member of a gzip with zeros.
+                piece = piece if is_first or packing != "gzip" else piece.lstrip(b"\0")
+                if not piece:
+                    break
+                member, is_first = _Gzip() if packing == "gzip" else _Zstd(), False
+            try:
+                yield member.unpack(piece)
+            except (zlib.error, zstandard.ZstdError) as error:
+                yield member.salvaged(piece)
+                raise Broken(f"it must be whole {packing}, got: {error}") from error
+            piece = member.rest
+            member = None if member.is_over else member
+    if member is not None:
+        raise Broken(f"it must be whole {packing}, got: an end in the middle of it")
+
+
+class _Gzip:
+    """One member of a gzip."""
+
+    def __init__(self) -> None:
+        self._inflate = zlib.decompressobj(zlib.MAX_WBITS | 16)
+        self._before = self._inflate
+
+    @property
+    def is_over(self) -> bool:
+        return self._inflate.eof
+
+    @property
+    def rest(self) -> bytes:
+        return self._inflate.unused_data
+
+    def unpack(self, piece: bytes) -> bytes:
+        self._before = self._inflate.copy()
+        return self._inflate.decompress(piece)
+
+    def salvaged(self, piece: bytes) -> bytes:
+        """What stands before the damage in a piece that could not be unpacked: the call that fails gives nothing."""
+        text: list[bytes] = []
+        with suppress(zlib.error):
+            text.extend(self._before.decompress(bytes((byte,))) for byte in piece)
+        return b"".join(text)
+
+
+class _Zstd:
+    """One frame of a zstd."""
+
+    def __init__(self) -> None:
+        self._frame = zstandard.ZstdDecompressor().decompressobj()
+
+    @property
+    def is_over(self) -> bool:
+        return self._frame.eof
+
+    @property
+    def rest(self) -> bytes:
+        return self._frame.unused_data
+
+    def unpack(self, piece: bytes) -> bytes:
+        return self._frame.decompress(piece)
+
+    def salvaged(self, piece: bytes) -> bytes:  # noqa: ARG002 - as _Gzip's
+        """Nothing: a block of zstd is there as a whole or not at all, and a piece is smaller than most blocks."""
+        return b""
 
 
 def likely_encoding(text: bytes) -> str | None:

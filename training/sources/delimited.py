@@ -79,11 +79,13 @@ class Delimited:
         """Read it block by block; see Source."""
         columns = None if self.layout.header is None else _Columns(list(self.layout.header), self.choice)
         n_rows = 0
+        stopped: Interrupted | None = None
         for part in _parts(self.content, self.layout):
             found = part.found
             if columns is None:
                 columns, found = self._header(part)
                 if columns is None:
+                    stopped = part.stopped
                     continue
             part.tell_faults(found, columns.n, tell)
             frame, lines = part.rows(found, columns)
@@ -92,7 +94,8 @@ class Delimited:
             if part.stopped:
                 raise part.stopped.after(self.name, n_rows)
         if columns is None:
-            raise InvalidTable(f"{self.name} must be text with a header, got no line that names columns")
+            reason = f"none before it stopped: {stopped}" if stopped else "no line that names columns"
+            raise InvalidTable(f"{self.name} must be text with a header, got {reason}")
 
     def _header(self, part: "_Part") -> "tuple[_Columns | None, Records]":
         found = part.found

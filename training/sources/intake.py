@@ -227,10 +227,11 @@ class _Reader:
             rows = lost.rows & ~gone
             gone = gone | rows
             caught = batch.frame.filter(rows)
-            said = [f"{lost.found.name} must {lost.rule}, got {value!r}" for value in lost.values.filter(rows)]
+            values = lost.values.filter(rows).to_list()
+            said = [f"{lost.found.name} must {lost.rule}, got {value!r}" for value in values]
             places = batch.lines.filter(rows).cast(pl.Int64)
             told = [f"{source.name} {source.place} {line}: {why}" for line, why in zip(places, said, strict=True)]
-            shown = caught.select(pl.struct(pl.all().cast(pl.String, strict=False)).struct.json_encode()).to_series()
+            shown = caught.select(pl.struct(pl.all()).struct.json_encode()).to_series()
             rows_of = {
                 "table": self._plan.table.name if self._plan else "", "input": source.name, "line": places,
                 "rule": "unreadable_value", "reason": told, "row": shown,
