@@ -15,6 +15,7 @@ import orjson
 import polars as pl
 
 from training.cleaning import EARLIEST_S, LATEST_S, CleaningReport, TableRules, clean
+from training.cleaning.policy import policies
 from training.cleaning.report import Rule
 from training.quarantine import FILE as QUARANTINE
 from training.quarantine import quarantine
@@ -155,6 +156,8 @@ def _mapped(source: Path, currency_code: str) -> tuple[mapping.ShopFile, list[In
     toml = source / mapping.FILE if source.is_dir() else source
     if toml.suffix == ".toml" and toml.is_file():
         read = mapping.read_mapping(toml)
+        # A rule that cannot be obeyed is refused before anything is read.
+        policies({name: section.clean for name, section in read.tables.items()})
         if not read.shop.name:
             named = read.shop.model_copy(update={"name": toml.resolve().parent.name})
             read = read.model_copy(update={"shop": named})
