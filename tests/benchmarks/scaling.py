@@ -17,7 +17,7 @@ from tests.benchmarks.events import events_of
 from tests.benchmarks.record import Measured
 from tests.benchmarks.rivals import event_columns
 
-EVENTS = (1_000_000, 2_000_000, 4_000_000, 8_000_000)
+EVENTS = (250_000, 500_000, 1_000_000, 2_000_000, 4_000_000, 8_000_000, 16_000_000)
 SHOPPERS = (1_000, 10_000, 100_000, 1_000_000)
 PER_SHOPPER, FIXED_EVENTS = 100, 4_000_000
 TEN_BILLION = 10**10
@@ -30,14 +30,15 @@ def measure(quick: bool, raw: Path | None) -> Measured:
     raw      folder for the grid as CSV; None writes nothing
     returns  nanoseconds for each event and stage, the slope of log time on log events, and the projection
     """
-    repeats = 1 if quick else 3
+    repeats = 3 if quick else 5
     rows: list[dict[str, float]] = []
     most_threads = get_num_threads()
     sizes = [n for n in EVENTS if not quick or n <= 2_000_000]
     fixed = sizes[-1] if quick else FIXED_EVENTS
     grid = [(n, n // PER_SHOPPER, most_threads) for n in sizes]
-    grid += [(fixed, n_shoppers, most_threads) for n_shoppers in SHOPPERS]
-    grid += [(fixed, fixed // PER_SHOPPER, n_threads) for n_threads in range(1, most_threads + 1)]
+    # Each size once: figures that are compared come from the same measurement.
+    grid += [(fixed, n_shoppers, most_threads) for n_shoppers in SHOPPERS if n_shoppers * PER_SHOPPER != fixed]
+    grid += [(fixed, fixed // PER_SHOPPER, n_threads) for n_threads in range(1, most_threads)]
     _stages(events_of(10_000, 100), 100)  # compiles what is not cached
     for n_events, n_shoppers, n_threads in grid:
         set_num_threads(n_threads)
@@ -68,7 +69,8 @@ def _summary(rows: list[dict[str, float]], n_sizes: int) -> tuple[dict[str, floa
         return row["ledger_s"] + row["shoppers_s"] + row["events_s"]
 
     by_events, largest = rows[:n_sizes], rows[n_sizes - 1]
-    alone, together = rows[-int(rows[-1]["n_threads"])], rows[-1]
+    alone = min(rows, key=lambda row: row["n_threads"])
+    together = next(row for row in by_events if row["n_events"] == alone["n_events"])
     logs = np.log([[row["n_events"], in_all(row)] for row in by_events])
     core_s = in_all(largest) * largest["n_threads"] / largest["n_events"]
     stages = ("ledger", "shoppers", "events")

@@ -36,10 +36,10 @@ xychart-beta
 
 - **Events**: time grows as the number of events to the power {power:.2f}.
 - **Threads**: all threads together do it {speedup:.2f} times as fast as one.
-- **Ten billion events** would take {hours:,.1f} core hours at the rate of the largest size here. A ledger of them is
-  {gigabytes:,.0f} GB ({bytes_per_event} bytes an event), which few single machines hold: hash partitions of shoppers
-  (`partition_frames` in `training/features/assembly.py`) share nothing, so that as many workers as hold a partition
-  each take their share of the hours. That is a projection; the most that was run here is {most:,} events.
+- **Ten billion events** would take {hours:,.1f} core hours at the rate of {largest:,} events of 100 for each shopper. A
+  ledger of them is {gigabytes:,.0f} GB ({bytes_per_event} bytes an event), which few single machines hold: hash
+  partitions of shoppers (`partition_frames` in `training/features/assembly.py`) share nothing, so that as many workers
+  as hold a partition each take their share of the hours. That is a projection; the most run here is {most:,} events.
 
 `python -m tests.benchmarks scaling --full`, {date}, {machine}, commit {commit}.
 """
@@ -71,13 +71,14 @@ def sheet(record: dict[str, object]) -> str:
     usual = [row for row in rows if 90 <= row.n_events / row.n_shoppers <= 110 and row.n_threads == rows[0].n_threads]
     return PAGE.format(
         lines="\n".join(_line(row) for row in rows),
-        millions=", ".join(f"{row.n_events / 1e6:.0f}" for row in usual),
+        millions=", ".join(f"{row.n_events / 1e6:.2g}" for row in usual),
         seconds=", ".join(f"{row.in_all:.2f}" for row in usual),
         power=figures["exponent_of_events"],
         speedup=figures["threads_speedup"],
         hours=figures["ten_billion_events_core_hours"],
         gigabytes=TEN_BILLION * LEDGER_BYTES_PER_EVENT / 1e9,
         bytes_per_event=LEDGER_BYTES_PER_EVENT,
+        largest=usual[-1].n_events,
         most=max(row.n_events for row in rows),
         date=record["date"], machine=record["machine"], commit=record["commit"],
     )  # fmt: skip

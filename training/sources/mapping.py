@@ -3,7 +3,6 @@
 docs/shop_toml.md is written from these models: `python -m training.sources.page`.
 """
 
-import codecs
 import datetime
 import tomllib
 import zoneinfo
@@ -159,7 +158,8 @@ class TableSection(_Section):
     def _is_an_encoding(cls, encoding: str | None) -> str | None:
         if encoding is not None:
             try:
-                codecs.lookup(encoding)
+                # Python also calls rot13 and hex encodings, but what they decode is no text.
+                b"".decode(encoding)
             except LookupError as error:
                 raise ValueError("must be an encoding such as latin-1, cp1252 or gb18030") from error
         return encoding

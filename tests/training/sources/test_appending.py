@@ -9,6 +9,7 @@ from pathlib import Path
 
 import polars as pl
 import pytest
+import zstandard
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
@@ -178,6 +179,61 @@ def test_a_damaged_archive_keeps_the_rows_before_the_damage(cut: int, flipped: i
         assert sum(batch.frame.height for batch in batches) + len(unread) <= 201
 
 
+TEXT = "a,b\n" + "".join(f"{row},{row * row}\n" for row in range(50_000))
+PACK = {"a.csv.gz": gzip.compress, "a.csv.zst": zstandard.compress}
+
+
+def rows_and_reason(path: Path) -> tuple[list[tuple[str, ...]], str]:
+    """What is read of a file before it stops, and why it does."""
+    read: list[tuple[str, ...]] = []
+    try:
+        for batch in Delimited(FileContent(path, path.name)).batches(lambda _: None):
+            read += batch.frame.rows()
+    except InvalidTable as stopped:
+        return read, str(stopped)
+    return read, "it came to its end"
+
+
+@pytest.mark.parametrize("name", PACK)
+def test_an_archive_that_was_cut_off_keeps_its_rows_and_says_so(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    raw = PACK[name](TEXT.encode())
+    path.write_bytes(raw[: len(raw) * 9 // 10])
+    read, reason = rows_and_reason(path)
+    assert 30_000 < len(read) < 50_000
+    assert [row[0] for row in read] == [str(row) for row in range(len(read))]
+    assert reason.startswith(f"{name} stopped after {len(read):,} rows: it must be whole ")
+    assert reason.endswith(", got: an end in the middle of it")
+
+
+def test_a_gzip_whose_checksum_is_wrong_keeps_every_whole_line(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv.gz"
+    raw = bytearray(gzip.compress(b"a,b\n1,2\n3,4\n"))
+    raw[-8] ^= 1
+    path.write_bytes(raw)
+    read, reason = rows_and_reason(path)
+    assert read == [("1", "2"), ("3", "4")]
+    assert reason.startswith("a.csv.gz stopped after 2 rows: it must be whole gzip, got: ")
+
+
+@pytest.mark.parametrize("name", PACK)
+def test_archives_one_behind_another_are_one_text(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    padding = bytes(10_000) if name.endswith(".gz") else b""
+    path.write_bytes(PACK[name](b"a,b\n1,") + PACK[name](b"") + PACK[name](b"2\n3,4\n") + padding)
+    batches, unread = read_all(Delimited(FileContent(path, name)))
+    assert ([row for batch in batches for row in batch.frame.rows()], unread) == ([("1", "2"), ("3", "4")], [])
+
+
+def test_an_archive_cut_off_before_its_header_ends_is_refused_for_that(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv.gz"
+    path.write_bytes(gzip.compress(b"a,b\n1,2\n")[:11])
+    assert rows_and_reason(path)[1] == (
+        "a.csv.gz must be text with a header, got none before it stopped: "
+        "it must be whole gzip, got: an end in the middle of it"
+    )
+
+
 @EXAMPLES
 @given(
     raw=st.binary(max_size=60) | st.text(alphabet='{}[]":,1a\n ', max_size=40).map(str.encode), is_array=st.booleans()
@@ -212,7 +268,7 @@ def test_what_unpacks_to_far_more_than_any_text_is_stopped(tmp_path: Path) -> No
     path = tmp_path / "a.csv.gz"
     with gzip.open(path, "wb", compresslevel=9) as file:
         file.write(b"a,b\n")
-        for _ in range(300):
+        for _ in range(50):
             file.write((b"1," + b"2" * 1_021 + b"\n") * (1 << 10))
     with pytest.raises(
         Interrupted, match=r"a\.csv\.gz stopped after [\d,]+ rows: it must not unpack to more than 250 times"
