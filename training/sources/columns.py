@@ -215,10 +215,8 @@ def _recoded(given: pl.Series, origin: ColumnSection) -> pl.Series:
     """The source's own words in the words of the table."""
     if not origin.values and not origin.starts_with:
         return given
-    text = _as_text(given)
-    kept = text
-    if origin.otherwise is not None:
-        # What is missing is no other value: it stays missing.
+    text = kept = _as_text(given)
+    if origin.otherwise is not None:  # what is missing is no other value: it stays missing
         kept = pl.repeat(origin.otherwise, text.len(), eager=True).rename(text.name).set(text.is_null(), None)
     for beginning, value in reversed(list(origin.starts_with.items())):
         begins = text.str.starts_with(beginning).fill_null(False)

@@ -158,8 +158,8 @@ class TableSection(_Section):
     def _is_an_encoding(cls, encoding: str | None) -> str | None:
         if encoding is not None:
             try:
-                # Python also calls rot13 and hex encodings, but what they decode is no text.
-                b"".decode(encoding)
+                # Python also calls rot13 and hex encodings, but not of text.
+                "a".encode(encoding)
             except LookupError as error:
                 raise ValueError("must be an encoding such as latin-1, cp1252 or gb18030") from error
         return encoding
