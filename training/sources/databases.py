@@ -17,10 +17,10 @@ from urllib.parse import quote, unquote, urlsplit
 import adbc_driver_manager
 import adbc_driver_postgresql.dbapi  # type: ignore[import-untyped]
 import adbc_driver_sqlite.dbapi
-import polars as pl
 import pyarrow as pa
 from adbc_driver_manager.dbapi import Connection, Cursor
 
+from training.sources.arrow_rows import batch_of
 from training.sources.reading import Batch, Interrupted, Source, Tell
 from training.sources.tables import InvalidTable
 
@@ -89,14 +89,14 @@ class _Postgresql:
             cursor.execute(f"select count(*), {sums} from ({self.query}\n) as asked")
             return _hashed(self.name, str(schema), str(cursor.fetchone()))
 
-    def batches(self, tell: Tell) -> Iterator[Batch]:  # noqa: ARG002 - a typed row is never unreadable
+    def batches(self, tell: Tell) -> Iterator[Batch]:
         """Read every row, in the order in which the server sends them."""
         with self._opened() as connection, _told(self.name), connection.cursor() as cursor:
             schema = _schema(cursor, self.query)
             _check_names(self.name, schema.names)
             columns = ", ".join(f"{_quoted(field.name)}{_print(field)} as {_quoted(field.name)}" for field in schema)
             cursor.adbc_statement.set_options(**{"adbc.postgresql.batch_size_hint_bytes": str(BLOCK_BYTES)})
-            yield from _blocks(self.name, cursor, f"select {columns} from ({self.query}\n) as asked")
+            yield from _blocks(self.name, cursor, f"select {columns} from ({self.query}\n) as asked", tell)
 
     @contextmanager
     def _opened(self) -> Iterator[Connection]:
@@ -132,7 +132,7 @@ class _Sqlite:
                             digest.update(block)
         return digest.hexdigest()
 
-    def batches(self, tell: Tell) -> Iterator[Batch]:  # noqa: ARG002 - a typed row is never unreadable
+    def batches(self, tell: Tell) -> Iterator[Batch]:
         """Read every row, in SQLite's order.
 
         A column of any SQLite table may hold numbers in one row and text in the next, so all values are looked at
@@ -153,7 +153,7 @@ class _Sqlite:
                 f"{_stored(name, found[2 * at], found[2 * at + 1])} as {_quoted(name)}" for at, name in enumerate(names)
             )
             cursor.adbc_statement.set_options(**{"adbc.sqlite.query.batch_rows": str(BLOCK_ROWS)})
-            yield from _blocks(self.name, cursor, f"select {columns} from ({self.query}\n) as asked")
+            yield from _blocks(self.name, cursor, f"select {columns} from ({self.query}\n) as asked", tell)
 
 
 # In the alphabet SQLite's types stand blob, integer, real, text: the first and last tell which there are.
@@ -170,7 +170,7 @@ def _stored(name: str, first: str | None, last: str | None) -> str:
     return f"cast({column} as real)"
 
 
-def _blocks(name: str, cursor: Cursor, query: str) -> Iterator[Batch]:
+def _blocks(name: str, cursor: Cursor, query: str, tell: Tell) -> Iterator[Batch]:
     """The rows of a query as they come; whatever ends them early says after how many."""
     cursor.execute(query)
     reader = cursor.fetch_record_batch()
@@ -178,23 +178,20 @@ def _blocks(name: str, cursor: Cursor, query: str) -> Iterator[Batch]:
     try:
         for block in reader:
             if block.num_rows:
-                yield _batch(pa.Table.from_batches([block]), n_rows)
+                yield _batch(block, n_rows, tell)
                 n_rows += block.num_rows
     except (OSError, pa.ArrowException, adbc_driver_manager.Error) as error:
         raise Interrupted(f"{name} stopped after row {n_rows}: {_reason(error)}") from error
     if not n_rows:
-        yield _batch(reader.schema.empty_table(), 0)
+        yield _batch(reader.schema.empty_table(), 0, tell)
 
 
-def _batch(block: Any, n_before: int) -> Batch:
+def _batch(block: Any, n_before: int, tell: Tell) -> Batch:
     plain = [
         column.cast(column.type.storage_type) if isinstance(column.type, pa.BaseExtensionType) else column
         for column in block.columns
     ]
-    frame = pl.from_arrow(pa.table(plain, names=block.column_names))
-    assert isinstance(frame, pl.DataFrame)
-    lines = pl.Series("line", range(n_before + 1, n_before + block.num_rows + 1), dtype=pl.Int64)
-    return Batch(frame, lines)
+    return batch_of(pa.table(plain, names=block.schema.names), n_before, 0, tell)
 
 
 def _schema(cursor: Cursor, query: str) -> Any:

@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from kernels.records import PATIENCE, items
+from training.sources.arrow_rows import batch_of
 from training.sources.content import blocks
 from training.sources.delimited import SHOWN_BYTES, Choice, every_column
 from training.sources.reading import Batch, Broken, Content, Interrupted, Tell, Unread
@@ -204,16 +205,16 @@ class Parquet:
         """Its bytes'."""
         return self.content.digest()
 
-    def batches(self, tell: Tell) -> Iterator[Batch]:  # noqa: ARG002 - a row of Parquet can always be read
+    def batches(self, tell: Tell) -> Iterator[Batch]:
         """Read it some rows at a time; see Source."""
         n_rows = 0
         try:
             with self.content.open() as stored, pq.ParquetFile(stored) as file:
                 names = self.choice(list(file.schema_arrow.names))
-                yield _batch(file.schema_arrow.empty_table().select(names), 0, 0)
+                yield batch_of(file.schema_arrow.empty_table().select(names), 0, 0, tell)
                 for rows in file.iter_batches(PARQUET_ROWS, columns=names):
                     share = (n_rows + rows.num_rows) / max(file.metadata.num_rows, 1)
-                    yield _batch(pa.Table.from_batches([rows]), n_rows, int(share * self.n_bytes))
+                    yield batch_of(pa.Table.from_batches([rows]), n_rows, int(share * self.n_bytes), tell)
                     n_rows += rows.num_rows
         except (pa.ArrowException, OSError) as error:
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
@@ -222,10 +223,3 @@ class Parquet:
                 kind = Interrupted if isinstance(error, OSError) else Broken
                 raise kind(f"{self.name} stopped after row {n_rows:,}: {reason}") from error
             raise InvalidTable(f"{self.name} must be Parquet, got: {reason}") from error
-
-
-def _batch(rows: pa.Table, n_before: int, n_bytes: int) -> Batch:
-    frame = pl.from_arrow(rows)
-    if not isinstance(frame, pl.DataFrame):
-        raise InvalidTable("Parquet must hold named columns")
-    return Batch(frame, pl.Series("line", np.arange(n_before + 1, n_before + 1 + frame.height)), n_bytes)

@@ -2,9 +2,13 @@
 
 import gzip
 import json
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import zstandard
 
@@ -89,3 +93,30 @@ def test_bots_leave_the_events_and_items_stay(tmp_path: Path) -> None:
     events, taken_out = ingested(tmp_path, "a.csv", content, "[events.clean]\nbots = { most_events_per_hour = 30 }\n")
     assert events["shopper_id"].to_list() == ["a"]
     assert set(taken_out["rule"]) == {"bot"}
+
+
+def test_bytes_that_are_no_text_in_parquet_are_taken_out(tmp_path: Path) -> None:
+    items = pa.array([b"p", b"\xff\x00", b"q"], pa.binary()).view(pa.string())
+    rows = {"shopper_id": ["a", "b", "c"], "time": ["2024-05-01"] * 3, "kind": ["order"] * 3, "item_id": items}
+    pq.write_table(pa.table(rows | {"quantity": [1, 1, 1], "paid": [1.5, 2.5, 3.5]}), tmp_path / "of.parquet")
+    events, taken_out = ingested(tmp_path, "a.parquet", (tmp_path / "of.parquet").read_bytes())
+    assert events["shopper_id"].to_list() == ["a", "c"]
+    assert taken_out["line"].to_list() == [2]
+    assert "item_id must be text in UTF-8, got other bytes" in taken_out["reason"][0]
+
+
+def test_text_of_an_older_encoding_in_sqlite_is_taken_out(tmp_path: Path) -> None:
+    with closing(sqlite3.connect(tmp_path / "shop.db")) as connection, connection:
+        connection.execute("create table orders (shopper_id text, time text, kind text, item_id text, paid text)")
+        connection.execute("insert into orders values ('a', '2024-05-01', 'order', 'p', '1.50')")
+        connection.execute(
+            "insert into orders values ('b', '2024-05-01', 'order', cast(x'63616665e9' as text), '2.50')"
+        )
+    mapping = SHOP.format(source="", kind='"kind"').replace(
+        'source = ""', 'database = "sqlite:///{}"\nrelation = "orders"'
+    )
+    mapping = mapping.replace('quantity = "quantity"', "quantity = { constant = 1 }")
+    (tmp_path / "shop.toml").write_text(mapping.replace("{}", str(tmp_path / "shop.db")))
+    ingest(tmp_path / "shop.toml", tmp_path / "shop", lambda _: None)
+    assert read_shop(tmp_path / "shop").events["shopper_id"].to_list() == ["a"]
+    assert pl.read_parquet(tmp_path / "shop" / "quarantine.parquet")["line"].to_list() == [2]
