@@ -33,17 +33,6 @@ def update(state, event):
 
 
 @inlined
-def rescale(state, worth):
-    """Bring the sums that halve to a later landmark; see Family.rescale.
-
-    state  (n_state,) float64  changed in place
-    worth  a clock.Worth, ≤ 1
-    """
-    state[_LINES_14:_LINES_91] *= worth.of_14
-    state[_LINES_91:_LAST_S] *= worth.of_91
-
-
-@inlined
 def read(state, moment, out):
     """Write the family's columns as of a time; see Family.read.
 
@@ -78,7 +67,7 @@ FAMILY = Family(
     4 * N_CATEGORIES + 1,
     update,
     read,
-    rescale,
+    {14: range(_LINES_14, _LINES_91), 91: range(_LINES_91, _LAST_S)},
 )
 
 

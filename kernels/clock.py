@@ -153,6 +153,25 @@ def worth_of(years):
 
 
 @inlined
+def rescale(state, half_lives, worth):
+    """Bring every sum that halves to a later landmark.
+
+    state       (n_state,) float64  changed in place
+    half_lives  (n_state,) int8     days; 0 for a slot that does not halve
+    worth       Worth, ≤ 1
+    """
+    for slot in range(half_lives.size):
+        if half_lives[slot] == 7:
+            state[slot] *= worth.of_7
+        elif half_lives[slot] == 14:
+            state[slot] *= worth.of_14
+        elif half_lives[slot] == 28:
+            state[slot] *= worth.of_28
+        elif half_lives[slot] == 91:
+            state[slot] *= worth.of_91
+
+
+@inlined
 def moment_of(clock, at_s):
     """Return the moment as of which a state is read: never before its last event.
 

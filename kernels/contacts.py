@@ -33,17 +33,6 @@ def update(state, event):
 
 
 @inlined
-def rescale(state, worth):
-    """Bring the sums that halve to a later landmark; see Family.rescale.
-
-    state  (n_state,) float64  changed in place
-    worth  a clock.Worth, ≤ 1
-    """
-    state[_EXPOSURES_28] *= worth.of_28
-    state[_REDEMPTIONS_91] *= worth.of_91
-
-
-@inlined
 def read(state, moment, out):
     """Write the family's columns as of a time; see Family.read.
 
@@ -80,7 +69,7 @@ FAMILY = Family(
     6,
     update,
     read,
-    rescale,
+    {28: (_EXPOSURES_28,), 91: (_REDEMPTIONS_91,)},
 )
 
 

@@ -1,7 +1,7 @@
 """What a feature family is, and the one loop that drives update and read functions over a ledger, event by event."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cache
 from typing import cast
 
@@ -15,15 +15,6 @@ from kernels.compiled import entry, inlined
 from kernels.ledger import ORDER, REFUND, TIME_LIMIT_S, Ledger
 
 Bare = Callable[..., object]
-
-
-@inlined
-def unscaled(state, worth):
-    """Leave a state as it is: nothing in it halves.
-
-    state  (n_state,) float64
-    worth  a clock.Worth
-    """
 
 
 @dataclass(frozen=True)
@@ -48,7 +39,7 @@ class Feature:
     meaning: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Family:
     """A group of features that share a slice of the state.
 
@@ -56,19 +47,34 @@ class Family:
     n_state   float64 slots in the slice; all zero before the first event
     update    bare function (state, event) that takes in one clock.Event in O(1)
     read      bare function (state, moment, out) that writes every column of `out` as of a clock.Moment
-    rescale   bare function (state, worth) that multiplies every sum that halves, when the landmark moves
+    halving   half-life in days, one of clock.Worth's -> slots of the sums that halve after it
     """
 
     features: tuple[Feature, ...]
     n_state: int
     update: Bare
     read: Bare
-    rescale: Bare = unscaled
+    halving: Mapping[int, Iterable[int]] = field(default_factory=dict)
 
     @property
     def width(self) -> int:
         """Number of columns of all features."""
         return sum(feature.width for feature in self.features)
+
+
+def half_lives_of(families: Sequence[Family]) -> NDArray[np.int8]:
+    """Return after how many days each slot of a state halves.
+
+    families  whose slices follow the clock's in the state
+    returns   (n_state,) int8  0 for a slot that does not
+    """
+    half_lives = np.zeros(clock.N_STATE + sum(family.n_state for family in families), np.int8)
+    begin = clock.N_STATE
+    for family in families:
+        for days, slots in family.halving.items():
+            half_lives[[begin + slot for slot in slots]] = days
+        begin += family.n_state
+    return half_lives
 
 
 def check_queries(ledger: Ledger, shopper: NDArray[np.int64], at_s: NDArray[np.int64]) -> None:
@@ -118,7 +124,7 @@ def answers(family: Family, ledger: Ledger, shopper: NDArray[np.int64], at_s: ND
     check_queries(ledger, shopper, at_s)
     out = np.zeros((shopper.size, family.width), family.features[0].dtype)
     scratch = np.zeros(clock.N_STATE + family.n_state)
-    drive = _driver(family.update, family.read, family.rescale)
+    drive = _driver(family)
     drive(ledger.columns, plain(shopper), plain(at_s), scratch, out)
     return out
 
@@ -159,13 +165,15 @@ def sweep(step, write, columns, shopper, at_s, state, out):
 
 
 @cache
-def _driver(update: Bare, read: Bare, rescale: Bare) -> Bare:
+def _driver(family: Family) -> Bare:
+    update, read, half_lives = family.update, family.read, half_lives_of([family])
+
     # Not cached on disk: numba cannot tell one closure from another there. features.py, which serves, caches its own.
     @njit(nogil=True)
     def step(state, line):
         moment, moved_years = clock.advance(state[: clock.N_STATE], line[0])
         if moved_years > 0.0:
-            rescale(state[clock.N_STATE :], clock.worth_of(-moved_years))
+            clock.rescale(state, half_lives, clock.worth_of(-moved_years))
         update(state[clock.N_STATE :], clock.event_of(state[: clock.N_STATE], moment, line))
 
     @njit(nogil=True)

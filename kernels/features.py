@@ -24,7 +24,7 @@ from kernels import (
 )
 from kernels.checks import InvalidInput, check, check_array, plain
 from kernels.compiled import entry, inlined
-from kernels.family import Family, Feature, check_queries, sweep
+from kernels.family import Family, Feature, check_queries, half_lives_of, sweep
 from kernels.ledger import CART, ORDER, RANGES, REFUND, TIME_LIMIT_S, VIEW, Ledger
 from kernels.ledger import N_CATEGORIES as N_CATEGORIES
 from kernels.parallel import LEAST_EVENTS, in_blocks
@@ -196,6 +196,7 @@ def read_states(states: NDArray[np.float64], at_s: NDArray[np.int64]) -> tuple[N
 _RANGES = tuple((float(lowest), float(highest)) for lowest, highest in RANGES.values())
 # Where each family's slots and columns begin and end, in the order of FAMILIES.
 _SLOT = tuple(int(end) for end in np.cumsum([clock.N_STATE] + [family.n_state for family in FAMILIES]))
+_HALF_LIVES = half_lives_of(FAMILIES)
 _COLUMN = tuple(int(end) for end in np.cumsum([0] + [family.width for family in FAMILIES[:-1]]))
 
 
@@ -203,7 +204,7 @@ _COLUMN = tuple(int(end) for end in np.cumsum([0] + [family.width for family in 
 def _step(state, line):
     moment, moved_years = clock.advance(state[: _SLOT[0]], line[0])
     if moved_years > 0.0:
-        _rescale(state, clock.worth_of(-moved_years))
+        clock.rescale(state, _HALF_LIVES, clock.worth_of(-moved_years))
     event = clock.event_of(state[: _SLOT[0]], moment, line)
     recency.update(state[_SLOT[0] : _SLOT[1]], event)
     # One branch on the kind, rather than one in every family: only the families that a kind concerns are asked.
@@ -228,17 +229,6 @@ def _take_order_line(state, event):
     week.update(state[_SLOT[6] : _SLOT[7]], event)
     categories.update(state[_SLOT[8] : _SLOT[9]], event)
     sequences.update(state[_SLOT[9] : _SLOT[10]], event)
-
-
-@inlined
-def _rescale(state, worth):
-    frequency.rescale(state[_SLOT[1] : _SLOT[2]], worth)
-    spend.rescale(state[_SLOT[2] : _SLOT[3]], worth)
-    sessions.rescale(state[_SLOT[4] : _SLOT[5]], worth)
-    prices.rescale(state[_SLOT[5] : _SLOT[6]], worth)
-    week.rescale(state[_SLOT[6] : _SLOT[7]], worth)
-    contacts.rescale(state[_SLOT[7] : _SLOT[8]], worth)
-    categories.rescale(state[_SLOT[8] : _SLOT[9]], worth)
 
 
 @inlined

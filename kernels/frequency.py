@@ -48,21 +48,6 @@ def _begin_order(state, event):
 
 
 @inlined
-def rescale(state, worth):
-    """Bring the sums that halve to a later landmark; see Family.rescale.
-
-    state  (n_state,) float64  changed in place
-    worth  a clock.Worth, ≤ 1
-    """
-    state[_ORDERS_7] *= worth.of_7
-    state[_VIEWS_7] *= worth.of_7
-    state[_CARTS_7] *= worth.of_7
-    state[_ORDERS_28] *= worth.of_28
-    state[_LINES_28] *= worth.of_28
-    state[_ORDERS_91] *= worth.of_91
-
-
-@inlined
 def read(state, moment, out):
     """Write the family's columns as of a time; see Family.read.
 
@@ -109,7 +94,7 @@ FAMILY = Family(
     11,
     update,
     read,
-    rescale,
+    {7: (_ORDERS_7, _VIEWS_7, _CARTS_7), 28: (_ORDERS_28, _LINES_28), 91: (_ORDERS_91,)},
 )  # fmt: skip
 
 

@@ -33,16 +33,6 @@ def update(state, event):
 
 
 @inlined
-def rescale(state, worth):
-    """Bring the sums that halve to a later landmark; see Family.rescale.
-
-    state  (n_state,) float64  changed in place
-    worth  a clock.Worth, ≤ 1
-    """
-    state[:] *= worth.of_91
-
-
-@inlined
 def read(state, moment, out):
     """Write the family's columns as of a time; see Family.read.
 
@@ -78,7 +68,7 @@ FAMILY = Family(
     5,
     update,
     read,
-    rescale,
+    {91: range(5)},
 )
 
 

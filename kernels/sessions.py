@@ -43,16 +43,6 @@ def update(state, event):
 
 
 @inlined
-def rescale(state, worth):
-    """Bring the sums that halve to a later landmark; see Family.rescale.
-
-    state  (n_state,) float64  changed in place
-    worth  a clock.Worth, ≤ 1
-    """
-    state[_SESSIONS_28] *= worth.of_28
-
-
-@inlined
 def read(state, moment, out):
     """Write the family's columns as of a time; see Family.read.
 
@@ -96,7 +86,7 @@ FAMILY = Family(
     10,
     update,
     read,
-    rescale,
+    {28: (_SESSIONS_28,)},
 )
 
 

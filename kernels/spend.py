@@ -40,18 +40,6 @@ def update(state, event):
 
 
 @inlined
-def rescale(state, worth):
-    """Bring the sums that halve to a later landmark; see Family.rescale.
-
-    state  (n_state,) float64  changed in place
-    worth  a clock.Worth, ≤ 1
-    """
-    state[_NET_7] *= worth.of_7
-    state[_NET_28] *= worth.of_28
-    state[_NET_91] *= worth.of_91
-
-
-@inlined
 def read(state, moment, out):
     """Write the family's columns as of a time; see Family.read.
 
@@ -92,7 +80,7 @@ FAMILY = Family(
     8,
     update,
     read,
-    rescale,
+    {7: (_NET_7,), 28: (_NET_28,), 91: (_NET_91,)},
 )
 
 

@@ -4,14 +4,12 @@ A column `*_s` may come as its name without `_s`: a date or time in ISO 8601 or 
 may come as its name without `_micros`: an amount in currency units, converted digit by digit where it is text.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 
-from kernels import fields
+from training.sources import parsing
 from training.sources.mapping import ColumnSection, TableSection, canonical
 from training.sources.names import MICROS, MONEY_SUFFIX, TIME_SUFFIX, short_name
 from training.sources.tables import REAL, TEXT, TEXTS, WHOLE, Column, InvalidTable, Table
@@ -19,8 +17,6 @@ from training.sources.zones import utc_seconds
 
 CURRENCY = "currency"
 PER_SECOND = {"s": 1, "ms": 1_000, "us": 1_000_000}
-# Nine digits before the point keep every amount and its sums far inside int64.
-MOST_UNITS = 1e9
 ISO_TIME = "be a date or time in ISO 8601 such as 2024-05-31T18:04:00+02:00"
 
 
@@ -162,7 +158,7 @@ def _rates(plan: Plan, raw: pl.DataFrame, reading: Reading) -> pl.Series | None:
     if origin.column is None:
         given = pl.Series(CURRENCY, [origin.constant], TEXT).new_from_index(0, raw.height)
     else:
-        given = _as_text(raw[origin.column]).str.strip_chars()
+        given = parsing.as_text(raw[origin.column]).str.strip_chars()
     codes = _recoded(given, origin)
     shop = plan.money.currency_code
     used = set(codes.unique().drop_nulls()) - {"", shop}
@@ -180,11 +176,11 @@ def _rates(plan: Plan, raw: pl.DataFrame, reading: Reading) -> pl.Series | None:
 def _column(found: Found, raw: pl.DataFrame, reading: Reading) -> pl.Series:
     origin = found.origin
     if origin.product:
-        return _product(found, [without_empty(raw[name]) for name in origin.product], reading)
+        return _product(found, [parsing.without_empty(raw[name]) for name in origin.product], reading)
     if origin.column is None:
         given = pl.Series(found.column.name, [origin.constant]).new_from_index(0, raw.height)
     else:
-        given = without_empty(raw[origin.column])
+        given = parsing.without_empty(raw[origin.column])
     recoded = _recoded(given, origin)
     if recoded.dtype == pl.Null:
         return recoded.cast(found.column.dtype)
@@ -199,23 +195,11 @@ def _lose(found: Found, rule: str, rows: pl.Series, given: pl.Series, reading: R
         reading.lost.append(Lost(found, rule, rows, given))
 
 
-def without_empty(raw: pl.Series) -> pl.Series:
-    """Return text with null for empty; anything else as it is."""
-    if raw.dtype == pl.String:
-        empty = raw.str.len_bytes() == 0
-        return raw.set(empty, None) if empty.any() else raw
-    return raw
-
-
-def _as_text(raw: pl.Series) -> pl.Series:
-    return raw if raw.dtype == pl.String else raw.cast(pl.String)
-
-
 def _recoded(given: pl.Series, origin: ColumnSection) -> pl.Series:
     """The source's own words in the words of the table."""
     if not origin.values and not origin.starts_with:
         return given
-    text = kept = _as_text(given)
+    text = kept = parsing.as_text(given)
     if origin.otherwise is not None:  # what is missing is no other value: it stays missing
         kept = pl.repeat(origin.otherwise, text.len(), eager=True).rename(text.name).set(text.is_null(), None)
     for beginning, value in reversed(list(origin.starts_with.items())):
@@ -231,105 +215,41 @@ def _recoded(given: pl.Series, origin: ColumnSection) -> pl.Series:
 def _product(found: Found, given: list[pl.Series], reading: Reading) -> pl.Series:
     """Factors multiplied: whole numbers and micros exactly, a broken number to the nearest micro."""
     if found.column.dtype == REAL:
-        rule, product = "be numbers", _real(given[0])
+        rule, product = "be numbers", parsing.reals(given[0])
         for each in given[1:]:
-            product = product * _real(each)
+            product = product * parsing.reals(each)
     else:
-        rule, product = "be amounts whose product is below 1,000,000,000", _amount(given[-1])
+        rule, product = "be amounts whose product is below 1,000,000,000", parsing.amounts(given[-1])
         for each in given[:-1]:
-            product = _times(product, each)
+            product = parsing.product(product, each)
     # The factors are put into words only where some product is missing: it costs as much as the product.
     if product.null_count():
-        words = pl.select(pl.concat_str([_as_text(each) for each in given], separator=" × ")).to_series()
+        words = pl.select(pl.concat_str([parsing.as_text(each) for each in given], separator=" × ")).to_series()
         _lose(found, rule, product.is_null() & words.is_not_null(), words, reading)
     return product.abs() if found.origin.absolute else product
-
-
-def _times(micros: pl.Series, factor: pl.Series) -> pl.Series:
-    """Micros times a number; null where the result is beyond what an amount may be."""
-    number = _real(factor)
-    if (number == number.round()).all():
-        is_near = (number * micros).abs() < MOST_UNITS * MICROS
-        return number.set(~is_near, None).cast(WHOLE, strict=False) * micros
-    exact = (_amount(factor).cast(pl.Int128) * micros.cast(pl.Int128)).to_frame("micros")
-    size = pl.col("micros").abs()
-    rounded = (size + MICROS // 2) // MICROS * pl.col("micros").sign()
-    return exact.select(
-        pl.when(size < int(MOST_UNITS) * MICROS * MICROS).then(rounded).cast(WHOLE, strict=False)
-    ).to_series()
 
 
 def _parsed(found: Found, raw: pl.Series, reading: Reading) -> tuple[pl.Series, str]:
     """The column in its canonical type, null where it cannot be read, and the rule that such a value breaks."""
     column = found.column
     if column.dtype == TEXT:
-        return _text(raw), "be text or a whole number"
+        return parsing.texts(raw), "be text or a whole number"
     if column.dtype == TEXTS:
-        return _texts(raw), "be a list of ids, or one text with ids parted by |"
+        return parsing.lists(raw), "be a list of ids, or one text with ids parted by |"
     if column.dtype == REAL:
-        return _real(raw), "be a number"
+        return parsing.reals(raw), "be a number"
     if column.name.endswith(TIME_SUFFIX) and (found.is_short or found.origin.format or found.origin.unit):
         return _instant(found, raw, reading)
     if column.name.endswith(MONEY_SUFFIX) and found.is_short:
-        return _amount(raw), "be an amount such as 12.99"
-    return _whole(raw), "be a whole number"
-
-
-def _nothing(raw: pl.Series, dtype: pl.DataType) -> pl.Series:
-    return pl.Series(raw.name, [None], dtype).new_from_index(0, raw.len())
-
-
-def _text(raw: pl.Series) -> pl.Series:
-    if raw.dtype == pl.String:
-        return raw
-    if raw.dtype.is_float():
-        # Where some rows have no id, many tools write whole ids as 13085.0.
-        return _whole(raw).cast(pl.String)
-    readable = raw.dtype.is_integer() or raw.dtype in (pl.Categorical, pl.Enum, pl.Boolean)
-    return raw.cast(pl.String) if readable else _nothing(raw, TEXT)
-
-
-def _texts(raw: pl.Series) -> pl.Series:
-    if raw.dtype == pl.String:
-        return raw.str.split("|")
-    return raw.cast(TEXTS) if isinstance(raw.dtype, pl.List) else _nothing(raw, TEXTS)
-
-
-def _real(raw: pl.Series) -> pl.Series:
-    readable = raw.dtype == pl.String or raw.dtype.is_numeric()
-    return raw.cast(pl.Float64, strict=False) if readable else _nothing(raw, REAL)
-
-
-def _kept(raw: pl.Series, where: pl.Series) -> pl.Series:
-    """Whole numbers where a float is one that was meant, null elsewhere."""
-    return raw.set(~where, None).cast(pl.Int64, strict=False)
-
-
-def _whole(raw: pl.Series) -> pl.Series:
-    if raw.dtype.is_float():
-        return _kept(raw, raw == raw.round())
-    readable = raw.dtype == pl.String or raw.dtype.is_integer() or raw.dtype.is_decimal()
-    return raw.cast(pl.Int64, strict=False) if readable else _nothing(raw, WHOLE)
-
-
-def _amount(raw: pl.Series) -> pl.Series:
-    """Whole micros of amounts: text digit by digit, a seventh decimal rounds half up; floats to the nearest micro."""
-    if raw.dtype.is_float():
-        # A float holds 10⁹ units to within 2⁻²³, so the nearest micro is the one that was meant.
-        return _kept((raw * MICROS).round(), raw.is_finite() & (raw.abs() < MOST_UNITS))
-    if raw.dtype.is_integer():
-        return (raw.cast(WHOLE, strict=False) * MICROS).set(raw.abs() >= int(MOST_UNITS), None)
-    if not (raw.dtype == pl.String or raw.dtype.is_decimal()):
-        return _nothing(raw, WHOLE)
-    micros, is_read = fields.amounts(*text_of(_as_text(raw)))
-    return _marked(raw, micros, is_read)
+        return parsing.amounts(raw), "be an amount such as 12.99"
+    return parsing.wholes(raw), "be a whole number"
 
 
 def _instant(found: Found, raw: pl.Series, reading: Reading) -> tuple[pl.Series, str]:
     """Seconds since 1970 UTC."""
     origin = found.origin
     if origin.unit:
-        number = _amount(raw) if raw.dtype == pl.String else _real(raw) * MICROS
+        number = parsing.amounts(raw) if raw.dtype == pl.String else parsing.reals(raw) * MICROS
         return (number // MICROS // PER_SECOND[origin.unit]).cast(WHOLE, strict=False), "be a number of " + origin.unit
     if isinstance(raw.dtype, pl.Datetime | pl.Date):
         seconds = raw.dt.epoch("s")
@@ -338,8 +258,8 @@ def _instant(found: Found, raw: pl.Series, reading: Reading) -> tuple[pl.Series,
         reading.n_local[found.name] = raw.len() - raw.null_count()
         return utc_seconds(seconds, found.time_zone), f"exist in {found.time_zone}"
     if raw.dtype != pl.String:
-        return _nothing(raw, WHOLE), ISO_TIME
-    seconds, is_local = _first_that_fits(raw, origin.format or ("",))
+        return parsing.nothing(raw, WHOLE), ISO_TIME
+    seconds, is_local = parsing.seconds(raw, origin.format or ("",))
     n_local = int(is_local.sum())
     if n_local:
         reading.n_local[found.name] = n_local
@@ -348,52 +268,3 @@ def _instant(found: Found, raw: pl.Series, reading: Reading) -> tuple[pl.Series,
     if not origin.format:
         return seconds, ISO_TIME
     return seconds, f"be a time such as {' or '.join(origin.format)} that exists in {found.time_zone}"
-
-
-def _first_that_fits(raw: pl.Series, patterns: tuple[str, ...]) -> tuple[pl.Series, pl.Series]:
-    """Seconds of the first pattern that reads each text, and whether it says no offset."""
-    text, offsets = text_of(raw)
-    times_s, marks = np.zeros(raw.len(), np.int64), np.zeros(raw.len(), np.uint8)
-    for pattern in patterns:
-        if fields.follows(pattern):
-            read_s, read = fields.instants(text, offsets, pattern)
-        else:
-            read_s, read = _strptime(raw, pattern)
-        times_s = np.where(marks == fields.UNREAD, read_s, times_s)
-        marks = np.where(marks == fields.UNREAD, read, marks)
-        if (marks != fields.UNREAD).all():
-            break
-    return _marked(raw, times_s, marks != fields.UNREAD), pl.Series(marks == fields.LOCAL)
-
-
-def _strptime(raw: pl.Series, pattern: str) -> tuple[NDArray[np.int64], NDArray[np.uint8]]:
-    has_offset = "%z" in pattern or "%#z" in pattern
-    zone = "UTC" if has_offset else None
-    has_clock = any(directive in pattern for directive in ("%H", "%I", "%T", "%R", "%X", "%c", "%s"))
-    parse: Callable[[pl.Series], pl.Series] = (
-        (lambda texts: texts.str.to_datetime(pattern, time_unit="us", time_zone=zone, strict=False))
-        if has_clock
-        else (lambda texts: texts.str.to_date(pattern, strict=False))
-    )
-    try:
-        seconds = parse(raw.str.strip_chars()).dt.epoch("s")
-    except pl.exceptions.PolarsError as error:
-        raise InvalidTable(
-            f"format must be a pattern of strptime, got {pattern!r}: {str(error).splitlines()[0]}"
-        ) from error
-    mark = fields.ABSOLUTE if has_offset else fields.LOCAL
-    marks = np.where(seconds.is_not_null().to_numpy(), np.uint8(mark), np.uint8(fields.UNREAD))
-    return seconds.fill_null(0).to_numpy(), marks
-
-
-def text_of(raw: pl.Series) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-    """Return a text column's bytes and offsets, as Arrow lays them out."""
-    array = raw.to_arrow(compat_level=pl.CompatLevel.oldest())
-    _, offsets, text = array.buffers()
-    ends = np.frombuffer(offsets, np.int64)[array.offset : array.offset + len(array) + 1]
-    return (np.zeros(0, np.uint8) if text is None else np.frombuffer(text, np.uint8)), ends
-
-
-def _marked(raw: pl.Series, values: NDArray[np.int64], is_read: NDArray[np.bool_]) -> pl.Series:
-    column = pl.Series(raw.name, values)
-    return column if is_read.all() else column.set(~pl.Series(is_read), None)
