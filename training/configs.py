@@ -4,50 +4,23 @@ In: nothing but the table. Out: text that Triton parses as ModelConfig. Called b
 use the same names.
 """
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
 
-from kernels.features import HISTORY, N_ARMS, N_CATEGORIES, N_FEATURES, N_OFFER_GROUPS, N_TOP_ITEMS
+from training.models import recommendation, response, uplift
+from training.tensors import Signature, Tensor
 
 MOST_ROWS = 256
 # All models in one graph, for one call per decision.
 JOINED = "predictions"
+ORIGIN = "# Written by `stratagem export`; edit training/export.py instead.\n"
 
 
-@dataclass(frozen=True)
-class Tensor:
-    """One named tensor of a model; the batch axis stands before `width` and is never written.
-
-    width      -1: as long as the batch's longest row
-    data_type  Triton's name of it
-    meaning    unit and range, for the config's reader
-    """
-
-    name: str
-    data_type: str
-    width: int
-    meaning: str
-
-
-FEATURES_IN = Tensor("features", "TYPE_FP32", N_FEATURES, "order: kernels/features.py")
-HISTORY_IN = Tensor("item_history", "TYPE_INT32", HISTORY, "vocabulary indexes, latest last, 0 pads")
-
-INPUTS: dict[str, Tensor] = {"response": FEATURES_IN, "uplift": FEATURES_IN, "recommendation": HISTORY_IN}
-OUTPUTS: dict[str, tuple[Tensor, Tensor]] = {
-    "response": (
-        Tensor("category_prob", "TYPE_FP32", N_CATEGORIES, "buys in the category within 7 days"),
-        Tensor("redeem_prob", "TYPE_FP32", N_OFFER_GROUPS, "redeems an offer of the group within 28 days, if sent"),
-    ),
-    "uplift": (
-        Tensor("spend_uplift", "TYPE_FP32", N_ARMS, "currency units over 28 days, of being sent the arm"),
-        Tensor("spend_uplift_se", "TYPE_FP32", N_ARMS, "standard error of it"),
-    ),
-    "recommendation": (
-        Tensor("item_index", "TYPE_INT32", N_TOP_ITEMS, "vocabulary indexes, best first; 0 is none"),
-        Tensor("item_prob", "TYPE_FP32", N_TOP_ITEMS, "bought within 7 days, descending"),
-    ),
+SIGNATURES: dict[str, Signature] = {
+    "response": response.Served.signature,
+    "uplift": uplift.Served.signature,
+    "recommendation": recommendation.Served.signature,
 }
-MODELS = tuple(INPUTS)
+MODELS = tuple(SIGNATURES)
 
 
 def config_text(model: str) -> str:
@@ -55,10 +28,14 @@ def config_text(model: str) -> str:
 
     model  one of MODELS, or JOINED
     """
-    inputs = (FEATURES_IN, HISTORY_IN) if model == JOINED else (INPUTS[model],)
-    outputs = [tensor for name in MODELS for tensor in OUTPUTS[name]] if model == JOINED else OUTPUTS[model]
-    origin = "# Written by `stratagem export`; edit training/export.py instead.\n"
-    return origin + described(model, inputs, outputs, MOST_ROWS, "the gateway")
+    return config_of(model, joined(SIGNATURES) if model == JOINED else SIGNATURES[model], "the gateway")
+
+
+def joined(signatures: Mapping[str, Signature]) -> Signature:
+    """Return the signature of several models in one graph: inputs of one name are one input."""
+    inputs = {tensor.name: tensor for signature in signatures.values() for tensor in signature.inputs}
+    outputs = tuple(tensor for signature in signatures.values() for tensor in signature.outputs)
+    return Signature(tuple(inputs.values()), outputs)
 
 
 def described(model: str, inputs: Iterable[Tensor], outputs: Iterable[Tensor], most_rows: int, gatherer: str) -> str:
@@ -81,3 +58,12 @@ def described(model: str, inputs: Iterable[Tensor], outputs: Iterable[Tensor], m
 def _line(key: str, tensor: Tensor) -> str:
     described = f'name: "{tensor.name}" data_type: {tensor.data_type} dims: [ {tensor.width} ]'
     return f"{key} {{ {described} }}  # {tensor.meaning}\n"
+
+
+def config_of(model: str, signature: Signature, gatherer: str = "the caller") -> str:
+    """Return the config.pbtxt of any served module.
+
+    model     its name, and its folder's
+    gatherer  who puts batches together
+    """
+    return ORIGIN + described(model, signature.inputs, signature.outputs, MOST_ROWS, gatherer)

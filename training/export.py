@@ -10,11 +10,10 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
-import onnxruntime
 import orjson
 import torch
 from numpy.typing import NDArray
@@ -23,29 +22,20 @@ from torch import nn
 from kernels.checks import InvalidInput
 from kernels.features import columns
 from training.catalogue import catalogue_json, items_table
-from training.configs import INPUTS, JOINED, MODELS, OUTPUTS, config_text
+from training.configs import JOINED, MODELS, SIGNATURES, config_text
 from training.dataset import TEST, WEEK_S, Dataset, Rows, dataset_of
 from training.features.tags import contacts_of, fit_tag_limits
-from training.graphs import join_graphs, write_graph
+from training.graphs import join_graphs
 from training.models import recommendation, response, uplift
 from training.models.standard import Standard
-from training.parity import largest_difference
+from training.parity import Parity, largest_difference
 from training.sources.shop import read_shop
+from training.staging import VERSION, Arrays, onnxruntime_answers, stage
 
-N_HELD_OUT, N_SELF_TEST = 512, 8
-VERSION = 1
+N_HELD_OUT = 512
 
-Arrays = dict[str, NDArray[np.generic]]
 Answers = Callable[[NDArray[np.float32], NDArray[np.int32]], Mapping[str, NDArray[np.generic]]]
 Serve = Callable[[Path], AbstractContextManager[Answers]]
-
-
-@dataclass(frozen=True)
-class Parity:
-    """Largest difference of a runtime's answers from torch's on held-out rows; relative where a value exceeds 1."""
-
-    onnxruntime: float
-    triton: float
 
 
 def export(
@@ -64,11 +54,16 @@ def export(
     dataset = dataset_of(read_shop(shop_folder))
     held_out = held_out_rows(dataset)
     with _staging(repository) as staged:
-        expected = {model: _stage_model(staged, model, served[model], held_out) for model in MODELS}
+        rows: Arrays = {"features": held_out.features, "item_history": held_out.item_history}
+        expected = {
+            model: stage(staged / model, served[model], SIGNATURES[model], rows, config_text(model)) for model in MODELS
+        }
         _stage_joined(staged)
         progress(f"three graphs staged; comparing {len(held_out)} held-out rows")
         local = {
-            model: largest_difference(model, "ONNX Runtime", expected[model], _onnxruntime(staged, model, held_out))
+            model: largest_difference(
+                model, "ONNX Runtime", expected[model], onnxruntime_answers(staged / model, SIGNATURES[model], rows)
+            )
             for model in MODELS
         }
         with serve(staged) as answers:
@@ -143,22 +138,6 @@ def _staging(repository: Path) -> Iterator[Path]:
         shutil.rmtree(staged, ignore_errors=True)
 
 
-def _stage_model(staged: Path, model: str, module: nn.Module, held_out: Rows) -> Arrays:
-    """Write graph, config and self-test of one model; returns torch's answers on the held-out rows."""
-    folder = staged / model / str(VERSION)
-    folder.mkdir(parents=True)
-    (staged / model / "config.pbtxt").write_text(config_text(model))
-    rows = _input_of(model, held_out)
-    with torch.no_grad():
-        answers = module(torch.from_numpy(rows))
-    expected = {tensor.name: answer.numpy() for tensor, answer in zip(OUTPUTS[model], answers, strict=True)}
-    write_graph(module, model, rows[:2], folder / "model.onnx")
-    known = {f"in_{INPUTS[model].name}": rows[:N_SELF_TEST]}
-    known |= {f"out_{name}": answer[:N_SELF_TEST] for name, answer in expected.items()}
-    np.savez(folder / "self_test.npz", **known)  # type: ignore[arg-type]  # numpy's stub takes its own keywords only
-    return expected
-
-
 def _stage_joined(staged: Path) -> None:
     """Write the graph that holds all of them, with its config and a self-test made of theirs."""
     folder = staged / JOINED / str(VERSION)
@@ -171,18 +150,6 @@ def _stage_joined(staged: Path) -> None:
         with np.load(part / "self_test.npz") as tensors:
             known |= dict(tensors)
     np.savez(folder / "self_test.npz", **known)  # type: ignore[arg-type]  # numpy's stub takes its own keywords only
-
-
-def _input_of(model: str, rows: Rows) -> NDArray[np.float32] | NDArray[np.int32]:
-    return rows.features if INPUTS[model].name == "features" else rows.item_history
-
-
-def _onnxruntime(staged: Path, model: str, rows: Rows) -> Arrays:
-    session = onnxruntime.InferenceSession(
-        staged / model / str(VERSION) / "model.onnx", providers=["CPUExecutionProvider"]
-    )
-    names = [tensor.name for tensor in OUTPUTS[model]]
-    return dict(zip(names, session.run(names, {INPUTS[model].name: _input_of(model, rows)}), strict=True))
 
 
 def _manifest(staged: Path, dataset: Dataset, parity: Mapping[str, Parity], models_folder: Path) -> bytes:

@@ -1,6 +1,6 @@
 """A torch module becomes an ONNX file with named tensors and a dynamic batch axis.
 
-In: a module whose forward is served. Out: model.onnx. Called by training/export.py.
+In: a module whose forward is served. Out: model.onnx. Called by training/staging.py and training/export.py.
 """
 
 import io
@@ -15,60 +15,42 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from training.configs import INPUTS, OUTPUTS, Tensor
+from training.tensors import Signature
 
 # Read by every ONNX Runtime since 1.15 and by Triton's images since 2023; 18 is the first with ScatterElements' sums.
 OPSET = 18
 
 
-def write_graph(module: nn.Module, model: str, rows: NDArray[np.float32] | NDArray[np.int32], file: Path) -> None:
-    """Trace a module and write it, checked, with the tensors that its config promises.
+def trace(module: nn.Module, model: str, signature: Signature, rows: Sequence[NDArray[np.generic]], file: Path) -> None:
+    """Write a module as a graph with its signature's tensors, checked; a width of -1 is an axis of its own.
 
-    module  in eval mode
-    model   whose tensors
-    rows    (2, width) an example; two rows, so that no axis of one is taken for a constant
-    file    model.onnx
-    """
-    trace(module, model, INPUTS[model], OUTPUTS[model], rows, file)
-
-
-def trace(
-    module: nn.Module,
-    model: str,
-    source: Tensor,
-    targets: Sequence[Tensor],
-    rows: NDArray[np.float32] | NDArray[np.int32],
-    file: Path,
-) -> None:
-    """Write a module of one input as a graph with these tensors; a width of -1 is an axis of its own.
-
-    module   in eval mode
-    model    name of the graph
-    source   its input
-    targets  its outputs, each (batch, width)
-    rows     (2, width) an example
-    file     model.onnx
+    module     in eval mode; its forward takes the inputs in order and returns the outputs in order
+    model      name of the graph
+    signature  of the module
+    rows       an example of each input, (2, width); two rows, so that no axis of one is taken for a constant
+    file       model.onnx
     """
     written = io.BytesIO()
-    axes = {tensor.name: {0: "batch"} for tensor in (source, *targets)}
-    if source.width < 0:
-        axes[source.name][1] = "length"
+    axes = {tensor.name: {0: "batch"} for tensor in (*signature.inputs, *signature.outputs)}
+    for tensor in signature.inputs:
+        if tensor.width < 0:
+            axes[tensor.name][1] = "length"
     with warnings.catch_warnings():
         # torch.export-based export needs onnxscript and names tensors itself; the tracer is deprecated, and keeps ours.
         warnings.filterwarnings("ignore", category=DeprecationWarning, module=r"torch\.onnx|training")
         torch.onnx.export(
             module,
-            (torch.from_numpy(rows),),
+            tuple(torch.from_numpy(example) for example in rows),
             written,  # type: ignore[arg-type]  # the stub knows paths only
-            input_names=[source.name],
-            output_names=[tensor.name for tensor in targets],
+            input_names=[tensor.name for tensor in signature.inputs],
+            output_names=[tensor.name for tensor in signature.outputs],
             dynamic_axes=axes,
             opset_version=OPSET,
             dynamo=False,
         )
     graph = onnx.load_from_string(written.getvalue())
     graph.graph.name = model
-    for output, tensor in zip(graph.graph.output, targets, strict=True):
+    for output, tensor in zip(graph.graph.output, signature.outputs, strict=True):
         output.type.tensor_type.shape.dim[1].dim_value = tensor.width
     onnx.checker.check_model(graph, full_check=True)
     onnx.save(graph, file)

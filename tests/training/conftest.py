@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from tests.shops.generate import write_little_shop
-from training.configs import INPUTS, MODELS, OUTPUTS
+from training.configs import MODELS, SIGNATURES
 from training.dataset import Dataset, dataset_of
 from training.export import Answers
 from training.fit import TrainReport, train
@@ -64,8 +64,8 @@ def onnxruntime_serves(staged: Path) -> Iterator[Answers]:
         given = {"features": features, "item_history": item_history}
         found = {}
         for model, session in sessions.items():
-            names = [tensor.name for tensor in OUTPUTS[model]]
-            source = INPUTS[model].name
+            names = [tensor.name for tensor in SIGNATURES[model].outputs]
+            source = SIGNATURES[model].inputs[0].name
             found |= dict(zip(names, session.run(names, {source: given[source]}), strict=True))
         return found
 

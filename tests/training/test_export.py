@@ -22,7 +22,7 @@ from kernels.features import N_CATEGORIES, columns
 from kernels.tag_limits import TagLimits
 from server.repository import open_repository
 from tests.training.conftest import onnxruntime_serves
-from training.configs import INPUTS, JOINED, MODELS, OUTPUTS, config_text
+from training.configs import JOINED, MODELS, SIGNATURES, config_text
 from training.dataset import TRAIN, WEEK_S, Dataset
 from training.export import Answers, export, load_models
 from training.features.normalisation import Moments, Normalisation
@@ -69,14 +69,14 @@ def test_the_manifest_names_every_file_by_its_hash(repository: Path) -> None:
 def test_graphs_take_any_batch_and_name_their_tensors(repository: Path, model: str) -> None:
     file = repository / model / "1" / "model.onnx"
     graph = onnx.load(file).graph
-    assert [tensor.name for tensor in graph.input] == [INPUTS[model].name]
-    assert [tensor.name for tensor in graph.output] == [tensor.name for tensor in OUTPUTS[model]]
+    assert [tensor.name for tensor in graph.input] == [SIGNATURES[model].inputs[0].name]
+    assert [tensor.name for tensor in graph.output] == [tensor.name for tensor in SIGNATURES[model].outputs]
     session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
     known = np.load(repository / model / "1" / "self_test.npz")
-    rows = known[f"in_{INPUTS[model].name}"]
+    rows = known[f"in_{SIGNATURES[model].inputs[0].name}"]
     for batch in (1, 3, 8):
-        answers = session.run(None, {INPUTS[model].name: rows[:batch]})
-        for tensor, answer in zip(OUTPUTS[model], answers, strict=True):
+        answers = session.run(None, {SIGNATURES[model].inputs[0].name: rows[:batch]})
+        for tensor, answer in zip(SIGNATURES[model].outputs, answers, strict=True):
             # The same graph on fewer rows: only the order of float32 sums differs.
             np.testing.assert_allclose(answer, known[f"out_{tensor.name}"][:batch], rtol=1e-4, atol=1e-5)
 

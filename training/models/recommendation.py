@@ -10,6 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from kernels.features import HISTORY, N_TOP_ITEMS
+from training.tensors import HISTORY_IN, Signature
+from training.tensors import Tensor as Named
 
 WIDTH, N_HEADS = 48, 4
 # Latest items whose successors are looked up, and successors kept of each.
@@ -164,6 +166,14 @@ class Recommendation(nn.Module):
 
 class Served(nn.Module):
     """`Recommendation.top` as a forward, for the exporter."""
+
+    signature = Signature(
+        (HISTORY_IN,),
+        (
+            Named("item_index", "TYPE_INT32", N_TOP_ITEMS, "vocabulary indexes, best first; 0 is none"),
+            Named("item_prob", "TYPE_FP32", N_TOP_ITEMS, "bought within 7 days, descending"),
+        ),
+    )
 
     def __init__(self, recommendation: Recommendation) -> None:
         super().__init__()

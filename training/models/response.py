@@ -13,6 +13,8 @@ from torch.nn import functional
 
 from kernels.features import N_CATEGORIES, N_FEATURES, N_OFFER_GROUPS, columns
 from training.models.standard import Standard
+from training.tensors import FEATURES_IN, Signature
+from training.tensors import Tensor as Named
 
 N_LABELS = N_CATEGORIES + N_OFFER_GROUPS
 CATEGORY_FEATURES = ("category_lines_hl14d", "category_lines_hl91d", "category_recency_days")
@@ -97,6 +99,14 @@ class Response(nn.Module):
 
 class Served(nn.Module):
     """`Response.probabilities` as a forward, for the exporter."""
+
+    signature = Signature(
+        (FEATURES_IN,),
+        (
+            Named("category_prob", "TYPE_FP32", N_CATEGORIES, "buys in the category within 7 days"),
+            Named("redeem_prob", "TYPE_FP32", N_OFFER_GROUPS, "redeems an offer of the group within 28 days, if sent"),
+        ),
+    )
 
     def __init__(self, response: Response) -> None:
         super().__init__()

@@ -10,6 +10,8 @@ from torch import Tensor, nn
 
 from kernels.features import N_ARMS, columns
 from training.models.standard import Standard
+from training.tensors import FEATURES_IN, Signature
+from training.tensors import Tensor as Named
 
 N_MEMBERS = 5
 WIDTH = 8
@@ -77,6 +79,14 @@ class Uplift(nn.Module):
 
 class Served(nn.Module):
     """`Uplift.effects` as a forward, for the exporter."""
+
+    signature = Signature(
+        (FEATURES_IN,),
+        (
+            Named("spend_uplift", "TYPE_FP32", N_ARMS, "currency units over 28 days, of being sent the arm"),
+            Named("spend_uplift_se", "TYPE_FP32", N_ARMS, "standard error of it"),
+        ),
+    )
 
     def __init__(self, uplift: Uplift) -> None:
         super().__init__()

@@ -13,16 +13,16 @@ from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
-import onnxruntime
 import orjson
 import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from training.configs import Tensor, described
-from training.export import N_SELF_TEST, VERSION, Parity
+from training.configs import described
 from training.graphs import trace
-from training.parity import largest_difference
+from training.parity import Parity, largest_difference
+from training.staging import N_SELF_TEST, VERSION, onnxruntime_answers
+from training.tensors import Signature, Tensor
 from training.text.fitted import FittedText
 from training.text.normal import CHINESE, ENGLISH
 from training.text.sentences import LICENCE, MINILM_WIDTH, Pooled, has_minilm, minilm
@@ -73,7 +73,7 @@ def export_text(
             for language, rows in examples.items():
                 model = MODEL_OF[language]
                 known = {"embedding": expected[language]}
-                local = {"embedding": _onnxruntime(staged / model, rows)}
+                local = onnxruntime_answers(staged / model, _signature(language), {"token_ids": rows})
                 served = {"embedding": ask(model, rows)}
                 parity[model] = Parity(
                     largest_difference(model, "ONNX Runtime", known, local),
@@ -123,17 +123,14 @@ def _stage(staged: Path, language: str, fitted: FittedText, rows: NDArray[np.int
     with torch.no_grad():
         answers: NDArray[np.float32] = module(torch.from_numpy(rows)).numpy()
     # Two rows, so that no axis of one is taken for a constant.
-    trace(
-        module, model, INPUTS[language], [OUTPUTS[language]], np.resize(rows, (2, rows.shape[1])), folder / "model.onnx"
-    )
+    example = np.resize(rows, (2, rows.shape[1]))
+    trace(module, model, _signature(language), [example], folder / "model.onnx")
     np.savez(folder / "self_test.npz", in_token_ids=rows[:N_SELF_TEST], out_embedding=answers[:N_SELF_TEST])
     return answers
 
 
-def _onnxruntime(folder: Path, rows: NDArray[np.int32]) -> NDArray[np.float32]:
-    session = onnxruntime.InferenceSession(folder / str(VERSION) / "model.onnx", providers=["CPUExecutionProvider"])
-    answers: NDArray[np.float32] = session.run(["embedding"], {"token_ids": rows})[0]
-    return answers
+def _signature(language: str) -> Signature:
+    return Signature((INPUTS[language],), (OUTPUTS[language],))
 
 
 def _about(language: str, fitted: FittedText, parity: Parity) -> bytes:
