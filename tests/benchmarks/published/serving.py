@@ -1,0 +1,52 @@
+"""A study's module through the one exporter: ONNX Runtime and a real Triton answer the same rows as torch.
+
+In: a module, its signature, rows. Out: the largest differences and the graph's size. Called by every study's `fit`.
+"""
+
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+
+import grpc
+import numpy as np
+from numpy.typing import NDArray
+from torch import nn
+from tritonclient.grpc.service_pb2_grpc import GRPCInferenceServiceStub
+
+from server.triton.messages import arrays_of, channel_options, request_of
+from server.triton.process import serving
+from training.configs import MOST_ROWS, config_of
+from training.parity import Parity, largest_difference
+from training.staging import VERSION, onnxruntime_answers, stage
+from training.tensors import Signature
+
+Rows = Mapping[str, NDArray[np.generic]]
+
+
+def parity_of(model: str, module: nn.Module, signature: Signature, rows: Rows) -> tuple[Parity, int]:
+    """Export a module, serve it, and compare.
+
+    model    name to serve it under
+    module   in eval mode; its forward takes the signature's inputs and returns a tuple of its outputs
+    rows     2 to MOST_ROWS rows of each input
+    returns  the largest differences, and the bytes of model.onnx
+    raises   Disagreement  if two runtimes differ
+    """
+    rows = {name: array[:MOST_ROWS] for name, array in rows.items()}
+    with tempfile.TemporaryDirectory() as folder:
+        repository = Path(folder)
+        expected = stage(repository / model, module, signature, rows, config_of(model, signature))
+        local = onnxruntime_answers(repository / model, signature, rows)
+        size = (repository / model / str(VERSION) / "model.onnx").stat().st_size
+        with serving(repository, [model]) as address:
+            served = _asked(address, model, rows)
+    found = Parity(
+        largest_difference(model, "ONNX Runtime", expected, local),
+        largest_difference(model, "Triton", expected, served),
+    )
+    return found, size
+
+
+def _asked(address: str, model: str, rows: Rows) -> dict[str, NDArray[np.generic]]:
+    with grpc.insecure_channel(address, options=channel_options(address)) as channel:
+        return arrays_of(GRPCInferenceServiceStub(channel).ModelInfer(request_of(model, rows), timeout=60.0))
