@@ -5,13 +5,14 @@ training/fit.py; training/labels.py says what happened after each query.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
 from kernels import ledger as kinds
+from kernels.behaviour import Sequences, sequences_at
 from kernels.checks import InvalidInput, check
 from kernels.features import columns, features_at
 from kernels.ledger import Ledger, ledger_of, order_key
@@ -80,6 +81,19 @@ class Rows:
     at_s: Ints
     features: NDArray[np.float32]
     item_history: NDArray[np.int32]
+    ledger: Ledger = field(repr=False, compare=False)
+
+    def take(self, kept: Ints) -> "Rows":
+        """Some of the queries, in the given order, which must ascend."""
+        return Rows(self.shopper[kept], self.at_s[kept], self.features[kept], self.item_history[kept], self.ledger)
+
+    def events(self, kept: Ints | slice = slice(None)) -> Sequences:
+        """The last events just before some of the queries, as the encoder reads them; price bands stay 0.
+
+        kept     which queries; made anew at each call, because all of them at once would be several times the features
+        returns  kernels.behaviour.Sequences, a row for each
+        """
+        return sequences_at(self.ledger, np.zeros(1, np.int8), self.shopper[kept], self.at_s[kept] - 1)
 
     def __len__(self) -> int:
         return int(self.at_s.size)
@@ -103,7 +117,7 @@ class Dataset:
         """
         features, item_history = features_at(self.ledger, shopper, at_s - 1)
         check_finite(features)
-        return Rows(shopper, at_s, features, item_history)
+        return Rows(shopper, at_s, features, item_history, self.ledger)
 
     def weekly(self) -> tuple[Rows, Ints]:
         """Every known shopper at the start of every week of the grid.

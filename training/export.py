@@ -106,7 +106,7 @@ def held_out_rows(dataset: Dataset) -> Rows:
     rows, _ = dataset.weekly()
     test = np.flatnonzero(dataset.splits.part(rows.at_s, WEEK_S) == TEST)
     kept = test[np.linspace(0, test.size - 1, min(N_HELD_OUT, test.size)).astype(np.int64)]
-    return Rows(rows.shopper[kept], rows.at_s[kept], rows.features[kept], rows.item_history[kept])
+    return rows.take(kept)
 
 
 def _state(file: Path) -> dict[str, torch.Tensor]:

@@ -47,7 +47,7 @@ class Waves:
 
     def take(self, kept: NDArray[np.int64]) -> "Waves":
         """Only some rows."""
-        rows = Rows(*(getattr(self.rows, name)[kept] for name in ("shopper", "at_s", "features", "item_history")))
+        rows = self.rows.take(kept)
         return replace(
             self, rows=rows, wave=self.wave[kept], arm=self.arm[kept], sent=self.sent[kept], spend=self.spend[kept],
             covariates=self.covariates[kept],

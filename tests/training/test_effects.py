@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from kernels.features import HISTORY, N_ARMS, N_FEATURES, columns
+from kernels.ledger import empty_ledger
 from training.dataset import Dataset, Rows
 from training.effects import Decile, EffectTask, Linear, chosen_trust, deciles_of, overlap_of
 from training.loop import Recipe, fit
@@ -30,7 +31,13 @@ def chosen_shoppers() -> Waves:
     features[:, columns().index("spend_total")] = np.expm1(taste + 4.0)
     history = np.zeros((taste.size, HISTORY), np.int32)
     whole = Waves(
-        Rows(shopper, wave, features, history), wave, np.zeros_like(wave), sent, spend, taste[:, None], ("taste",)
+        Rows(shopper, wave, features, history, empty_ledger(1)),
+        wave,
+        np.zeros_like(wave),
+        sent,
+        spend,
+        taste[:, None],
+        ("taste",),
     )
     return whole.take(order)
 
