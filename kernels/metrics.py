@@ -1,4 +1,4 @@
-"""How good predictions were: calibration, ranking and uplift. Arrays in, numbers out.
+"""How good predictions were: log-loss, calibration, ranking and uplift; kernels/confusion.py judges yes and no.
 
 In: scores beside what happened. Out: errors, gains and curves. Called by training/fit.py and evaluation/.
 """
@@ -70,6 +70,22 @@ def calibration_error(probs: Floats, happened: Bools, n_bins: int = 15) -> float
     return float(np.abs(bins.predicted - bins.observed) @ bins.n / max(probs.size, 1))
 
 
+def log_loss(probs: Floats, happened: Bools) -> float:
+    """Return the mean surprise at what happened, in nats: what cross-entropy training minimises.
+
+    probs     (n,) float64  in [0, 1]; 0 and 1 count as one rounding step away, so a wrong certainty costs 36
+    happened  (n,) bool
+    returns   ≥ 0; 0 for no cases
+    raises    InvalidInput  if a probability is out of range or lengths differ
+    source    scikit-learn's log_loss; tests/kernels/test_metrics.py
+    """
+    _check_pairs("probs", probs, "happened", happened)
+    check_each("probs", probs, (probs >= 0.0) & (probs <= 1.0), "in [0, 1]")
+    step = float(np.finfo(np.float64).eps)
+    said = np.clip(np.where(happened, probs, 1.0 - probs), step, 1.0 - step)
+    return float(-np.log(said).sum() / max(probs.size, 1))
+
+
 def ranking_gains(ranked: NDArray[np.int32], offsets: Ints, relevant: NDArray[np.int32]) -> NDArray[np.float64]:
     """Score ranked lists against the items that were relevant to each query.
 
@@ -80,15 +96,43 @@ def ranking_gains(ranked: NDArray[np.int32], offsets: Ints, relevant: NDArray[np
     raises    InvalidInput         if offsets do not fit
     source    tests/kernels/test_metrics.py, scikit-learn's ndcg_score
     """
-    check_array("ranked", ranked, np.int32, n_dims=2)
-    check_array("offsets", offsets, np.int64)
-    check_array("relevant", relevant, np.int32)
-    check(offsets.size == ranked.shape[0] + 1, f"offsets must have {ranked.shape[0] + 1} values, got {offsets.size}")
-    check(bool((np.diff(offsets) >= 0).all()), "offsets must ascend")
-    check(offsets[0] == 0 and offsets[-1] == relevant.size, f"offsets must run from 0 to {relevant.size}")
+    _check_lists(ranked, offsets, relevant)
     gains = np.zeros((ranked.shape[0], 3))
     _ranking_gains(plain(ranked), plain(offsets), plain(relevant), gains)
     return gains
+
+
+def reciprocal_ranks(ranked: NDArray[np.int32], offsets: Ints, relevant: NDArray[np.int32]) -> Floats:
+    """Return one over the place of the first relevant item of each list; their mean is MRR at k.
+
+    ranked    (n, k) int32         items best first; 0 fills a short list
+    offsets   (n + 1,) int64       query i owns relevant items offsets[i] to offsets[i + 1]
+    relevant  (n_relevant,) int32  items, ascending within a query
+    returns   (n,) float64         in [0, 1]; 0 where no relevant item stands in the list
+    raises    InvalidInput         if offsets do not fit
+    source    tests/kernels/test_metrics.py; for one relevant item scikit-learn's label_ranking_average_precision_score
+    """
+    _check_lists(ranked, offsets, relevant)
+    ranks = np.zeros(ranked.shape[0])
+    _reciprocal_ranks(plain(ranked), plain(offsets), plain(relevant), ranks)
+    return ranks
+
+
+def coverage(ranked: NDArray[np.int32], n_items: int) -> float:
+    """Return the share of the catalogue that stands in at least one list.
+
+    ranked   (n, k) int32  items 1 to n_items, best first; 0 fills a short list
+    n_items  items of the catalogue
+    returns  in [0, 1]
+    raises   InvalidInput  if the catalogue is empty or an item is not of it
+    source   tests/kernels/test_metrics.py, a set of the items shown
+    """
+    check_array("ranked", ranked, np.int32, n_dims=2)
+    check(n_items > 0, f"n_items must be > 0, got {n_items}")
+    check_each("ranked", ranked, (ranked >= 0) & (ranked <= n_items), f"in [0, {n_items}]")
+    shown = np.zeros(n_items + 1, np.bool_)
+    shown[ranked.ravel()] = True
+    return float(shown[1:].mean())
 
 
 def uplift_gains(scores: Floats, effects: Floats) -> Floats:
@@ -140,6 +184,15 @@ def _check_pairs(left: str, scores: Floats, right: str, happened: Bools) -> None
     check(scores.size == happened.size, f"{right} must have {scores.size} values, got {happened.size}")
 
 
+def _check_lists(ranked: NDArray[np.int32], offsets: Ints, relevant: NDArray[np.int32]) -> None:
+    check_array("ranked", ranked, np.int32, n_dims=2)
+    check_array("offsets", offsets, np.int64)
+    check_array("relevant", relevant, np.int32)
+    check(offsets.size == ranked.shape[0] + 1, f"offsets must have {ranked.shape[0] + 1} values, got {offsets.size}")
+    check(bool((np.diff(offsets) >= 0).all()), "offsets must ascend")
+    check(offsets[0] == 0 and offsets[-1] == relevant.size, f"offsets must run from 0 to {relevant.size}")
+
+
 def _check_effects(scores: Floats, effects: Floats) -> None:
     for name, values in (("scores", scores), ("effects", effects)):
         check_array(name, values, np.float64)
@@ -148,14 +201,15 @@ def _check_effects(scores: Floats, effects: Floats) -> None:
 
 
 @njit(nogil=True)
-def _is_in(item, relevant, low, high):
+def _is_in(item, relevant, first, last):
+    low, high = first, last
     while low < high:
         middle = (low + high) // 2
         if relevant[middle] < item:
             low = middle + 1
         else:
             high = middle
-    return low
+    return item > 0 and low < last and relevant[low] == item
 
 
 @entry
@@ -168,14 +222,22 @@ def _ranking_gains(ranked, offsets, relevant, gains):
             worth = 1.0 / np.log2(place + 2.0)
             if place < reachable:
                 best += worth
-            at = _is_in(ranked[query, place], relevant, first, last)
-            if ranked[query, place] > 0 and at < last and relevant[at] == ranked[query, place]:
+            if _is_in(ranked[query, place], relevant, first, last):
                 n_hits += 1
                 gain += worth
         if reachable > 0:
             gains[query, 0] = n_hits / (last - first)
             gains[query, 1] = gain / best
             gains[query, 2] = 1.0 if n_hits > 0 else 0.0
+
+
+@entry
+def _reciprocal_ranks(ranked, offsets, relevant, ranks):
+    for query in range(ranked.shape[0]):
+        for place in range(ranked.shape[1]):
+            if _is_in(ranked[query, place], relevant, offsets[query], offsets[query + 1]):
+                ranks[query] = 1.0 / (place + 1.0)
+                break
 
 
 def ranking_areas(scores: Floats, happened: Bools, weights: Floats) -> Floats:

@@ -6,7 +6,13 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from sklearn.metrics import average_precision_score, ndcg_score, roc_auc_score
+from sklearn.metrics import (
+    average_precision_score,
+    label_ranking_average_precision_score,
+    ndcg_score,
+    roc_auc_score,
+)
+from sklearn.metrics import log_loss as log_loss_of_scikit_learn
 
 from kernels import metrics
 from kernels.checks import InvalidInput
@@ -64,6 +70,15 @@ def test_no_cases_have_no_bins_and_no_error() -> None:
 
 
 @EXAMPLES
+@given(cases=CASES)
+def test_log_loss_equals_scikit_learn(cases: list[tuple[int, bool, int]]) -> None:
+    probs, happened, _ = columns_of(cases)
+    expected = log_loss_of_scikit_learn(happened, probs, labels=[False, True])
+    # The same logarithms in another order of addition.
+    assert metrics.log_loss(probs, happened) == pytest.approx(expected, rel=1e-9)
+
+
+@EXAMPLES
 @given(relevant=st.lists(st.sets(st.integers(1, 12), max_size=6), min_size=1, max_size=5), seed=st.integers(0, 99))
 def test_ranking_gains_equal_scikit_learn(relevant: list[set[int]], seed: int) -> None:
     rng, k = np.random.default_rng(seed), 4
@@ -79,6 +94,36 @@ def test_ranking_gains_equal_scikit_learn(relevant: list[set[int]], seed: int) -
             [len(hits) / len(wanted), ndcg_score([truth], [scores[query]], k=k), float(bool(hits))] if wanted else 0
         )
         assert gains[query] == pytest.approx(expected, abs=1e-12)
+
+
+@EXAMPLES
+@given(relevant=st.lists(st.sets(st.integers(1, 12), max_size=6), min_size=1, max_size=5), seed=st.integers(0, 99))
+def test_reciprocal_rank_is_one_over_the_place_of_the_first_hit(relevant: list[set[int]], seed: int) -> None:
+    rng, k = np.random.default_rng(seed), 5
+    ranked = np.stack([rng.permutation(12)[:k] for _ in relevant]).astype(np.int32)  # 0 stands anywhere in a list
+    offsets = np.cumsum([0, *(len(items) for items in relevant)])
+    items = np.array([item for query in relevant for item in sorted(query)], np.int32)
+    ranks = metrics.reciprocal_ranks(ranked, offsets, items)
+    for query, wanted in enumerate(relevant):
+        places = [place for place, item in enumerate(ranked[query].tolist(), start=1) if item in wanted]
+        assert ranks[query] == (1.0 / places[0] if places else 0.0)
+
+
+def test_mrr_of_one_relevant_item_each_is_scikit_learns() -> None:
+    rng = np.random.default_rng(0)
+    scores = rng.normal(size=(50, 12))
+    wanted = rng.integers(1, 13, 50).astype(np.int32)
+    ranked = (np.argsort(-scores, axis=1) + 1).astype(np.int32)
+    truth = np.arange(1, 13) == wanted[:, None]
+    ours = metrics.reciprocal_ranks(ranked, np.arange(51), wanted).mean()
+    assert ours == pytest.approx(label_ranking_average_precision_score(truth, scores), rel=1e-12)
+
+
+@EXAMPLES
+@given(lists=st.lists(st.lists(st.integers(0, 9), min_size=3, max_size=3), min_size=1, max_size=6))
+def test_coverage_is_the_share_of_items_in_any_list(lists: list[list[int]]) -> None:
+    shown = {item for items in lists for item in items} - {0}
+    assert metrics.coverage(np.array(lists, np.int32), 9) == len(shown) / 9
 
 
 def test_a_short_list_is_filled_with_zero_and_zero_is_never_a_hit() -> None:
@@ -123,6 +168,13 @@ def test_a_score_that_orders_by_effect_gains_and_its_opposite_loses() -> None:
         (
             lambda: metrics.ranking_gains(np.zeros((2, 3), np.int32), np.array([0, 1]), np.zeros(1, np.int32)),
             "offsets must have 3 values, got 2",
+        ),
+        (lambda: metrics.log_loss(np.array([-0.1]), np.array([True])), r"probs must be in \[0, 1\], got -0.1"),
+        (lambda: metrics.coverage(np.array([[4]], np.int32), 3), r"ranked must be in \[0, 3\], got 4"),
+        (lambda: metrics.coverage(np.zeros((1, 1), np.int32), 0), "n_items must be > 0, got 0"),
+        (
+            lambda: metrics.reciprocal_ranks(np.zeros((1, 3), np.int32), np.array([0, 2]), np.zeros(1, np.int32)),
+            "offsets must run from 0 to 1",
         ),
         (
             lambda: metrics.ranking_areas(np.zeros(2), np.zeros(2, np.bool_), np.zeros((1, 3))),
