@@ -4,6 +4,7 @@ In: sequences of item indexes. Out: one sparse row of successors for each item, 
 training.models.recommendation calls it; the table is exported as it is.
 """
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,6 +12,9 @@ from numpy.typing import NDArray
 
 from kernels.checks import check, check_array, check_each, is_ascending, plain
 from kernels.compiled import entry
+
+# Up to here every 1 / distance is a whole number of one unit that leaves float64 room for 38 million pairs of a kind.
+WIDEST = 22
 
 
 @dataclass(frozen=True)
@@ -40,7 +44,7 @@ def transitions(
     items    (n_events,) int32         item indexes, each sequence earliest first; 0 is no item but keeps its place
     offsets  (n_sequences + 1,) int64  sequence i is items[offsets[i] : offsets[i + 1]]
     n_items  number of item indexes, 0 included
-    window   greatest distance that counts, in places
+    window   greatest distance that counts, in places; at most WIDEST
     n_kept   successors kept in each row, the heaviest; 0 keeps all
     returns  Transitions
     raises   InvalidInput              if an index is out of range or offsets do not cover the items
@@ -49,7 +53,7 @@ def transitions(
     check_array("items", items, np.int32)
     check_array("offsets", offsets, np.int64)
     check(n_items >= 1, f"n_items must be ≥ 1, got {n_items}")
-    check(window >= 1, f"window must be ≥ 1, got {window}")
+    check(1 <= window <= WIDEST, f"window must be in [1, {WIDEST}], got {window}")
     check(n_kept >= 0, f"n_kept must be ≥ 0, got {n_kept}")
     check_each("items", items, (items >= 0) & (items < n_items), f"in [0, {n_items})")
     check(offsets.size >= 1 and offsets[0] == 0 and is_ascending(offsets), "offsets must ascend from 0")
@@ -62,8 +66,57 @@ def transitions(
     row_offsets = np.cumsum(n_pairs)
     successor = np.empty(row_offsets[-1], np.int32)
     weight = np.empty(row_offsets[-1])
-    _fill_pairs(plain(items), ends, place, starts, window, row_offsets, successor, weight)
-    return Transitions(row_offsets, successor, weight)
+    unit = math.lcm(*range(1, window + 1))
+    _fill_pairs(plain(items), ends, place, starts, window, unit, row_offsets, successor, weight)
+    return Transitions(row_offsets, successor, weight / unit)
+
+
+def without(table: Transitions, items: NDArray[np.int32], offsets: NDArray[np.int64], window: int = 8) -> Transitions:
+    """Take sequences out of a table, exactly: what is left is the table of the others, bit for bit.
+
+    table    every sequence's, whole and counted with the same window; one that kept the heaviest only cannot lose any
+    items    (n_events,) int32         of the sequences to forget, as `transitions`
+    offsets  (n_sequences + 1,) int64
+    returns  Transitions; a pair that nobody else made is gone
+    raises   InvalidInput              if the table holds less of a pair than is to be taken out, or as `transitions`
+    source   test_a_table_without_sequences_is_the_table_of_the_others
+    """
+    gone = transitions(items, offsets, table.n_items, window)
+    # Weights are whole numbers of this unit: sums of them are exact in float64, and so are their differences.
+    unit = math.lcm(*range(1, window + 1))
+    pair, of_gone = _pairs(table), _pairs(gone)
+    check(bool(np.isin(of_gone, pair).all()), "table must hold every pair of the sequences, got one that it lacks")
+    order = np.argsort(pair)
+    left = np.rint(table.weight * unit)
+    left[order[np.searchsorted(pair, of_gone, sorter=order)]] -= np.rint(gone.weight * unit)
+    check(bool((left >= 0.0).all()), "table must hold every pair of the sequences, got one that it counts less often")
+    return _sorted(pair[left > 0.0], left[left > 0.0] / unit, table.n_items)
+
+
+def heaviest(table: Transitions, n_kept: int) -> Transitions:
+    """Cut every row to its heaviest successors, as `transitions` does when asked to.
+
+    n_kept   > 0
+    returns  Transitions
+    """
+    check(n_kept > 0, f"n_kept must be > 0, got {n_kept}")
+    sizes = np.diff(table.offsets)
+    rank = np.arange(table.successor.size) - np.repeat(table.offsets[:-1], sizes)
+    offsets = np.concatenate([[0], np.cumsum(np.minimum(sizes, n_kept))])
+    return Transitions(offsets, table.successor[rank < n_kept], table.weight[rank < n_kept])
+
+
+def _pairs(table: Transitions) -> NDArray[np.int64]:
+    """One number for every pair of a table, in its order."""
+    rows = np.repeat(np.arange(table.n_items, dtype=np.int64), np.diff(table.offsets))
+    return rows * table.n_items + table.successor
+
+
+def _sorted(pair: NDArray[np.int64], weight: NDArray[np.float64], n_items: int) -> Transitions:
+    row, successor = np.divmod(pair, n_items)
+    order = np.lexsort((successor, -weight, row))
+    offsets = np.concatenate([[0], np.cumsum(np.bincount(row, minlength=n_items))]).astype(np.int64)
+    return Transitions(offsets, successor[order].astype(np.int32), weight[order])
 
 
 def scores(
@@ -115,7 +168,7 @@ def _count_pairs(items, ends, place, starts, window, n_kept, n_pairs):
 
 
 @entry
-def _fill_pairs(items, ends, place, starts, window, row_offsets, successor, weight):
+def _fill_pairs(items, ends, place, starts, window, unit, row_offsets, successor, weight):
     total = np.zeros(row_offsets.size)
     touched = np.empty(row_offsets.size, np.int32)
     for item in range(1, row_offsets.size - 1):
@@ -128,7 +181,7 @@ def _fill_pairs(items, ends, place, starts, window, row_offsets, successor, weig
                     if total[later] == 0.0:
                         touched[n_touched] = later
                         n_touched += 1
-                    total[later] += 1.0 / (there - here)
+                    total[later] += unit // (there - here)
         row = np.sort(touched[:n_touched])
         heaviest = np.argsort(-total[row], kind="mergesort")  # stable: equal weights stay in order of index
         begin = row_offsets[item]

@@ -8,18 +8,22 @@ from numpy.testing import assert_allclose
 
 from kernels import reference
 from kernels.checks import InvalidInput
-from kernels.transitions import Transitions, scores, transitions
+from kernels.transitions import Transitions, heaviest, scores, transitions, without
 from tests.kernels.ledgers import EXAMPLES
 
 N_ITEMS = 7
 SEQUENCES = st.lists(st.lists(st.integers(0, N_ITEMS - 1), max_size=15), max_size=5)
 
 
+def flat(sequences: list[list[int]]) -> tuple[np.ndarray, np.ndarray]:
+    """Plain lists as items and offsets."""
+    items = np.array([item for sequence in sequences for item in sequence], np.int32)
+    return items, np.cumsum([0, *(len(sequence) for sequence in sequences)])
+
+
 def table_of(sequences: list[list[int]], window: int = 8, n_kept: int = 0) -> Transitions:
     """The table of plain lists."""
-    items = np.array([item for sequence in sequences for item in sequence], np.int32)
-    offsets = np.cumsum([0, *(len(sequence) for sequence in sequences)])
-    return transitions(items, offsets, N_ITEMS, window, n_kept)
+    return transitions(*flat(sequences), N_ITEMS, window, n_kept)
 
 
 def pairs_of(table: Transitions) -> dict[tuple[int, int], float]:
@@ -63,6 +67,36 @@ def test_scores_equal_their_definition(
     weight = reference.transitions(sequences, 8)
     defined = reference.next_item_scores(weight, history, N_ITEMS, decay, row_power)
     assert_allclose(scored[0], defined, rtol=1e-6)  # float32 keeps 6e-8; up to six of them are added
+
+
+@EXAMPLES
+@given(sequences=SEQUENCES, erased=SEQUENCES, window=st.integers(1, 22))
+def test_a_table_without_sequences_is_the_table_of_the_others(
+    sequences: list[list[int]], erased: list[list[int]], window: int
+) -> None:
+    left = without(table_of([*sequences, *erased], window), *flat(erased), window)
+    rest = table_of(sequences, window)
+    # Bit for bit: a remainder of 1e-17 would still say that somebody made the pair.
+    assert left.offsets.tolist() == rest.offsets.tolist()
+    assert left.successor.tolist() == rest.successor.tolist()
+    assert left.weight.tolist() == rest.weight.tolist()
+    assert pairs_of(left).keys() == reference.transitions(sequences, window).keys()
+
+
+@EXAMPLES
+@given(sequences=SEQUENCES, n_kept=st.integers(1, 4))
+def test_a_whole_table_is_cut_as_one_that_was_counted_so(sequences: list[list[int]], n_kept: int) -> None:
+    cut, counted = heaviest(table_of(sequences), n_kept), table_of(sequences, n_kept=n_kept)
+    assert cut.offsets.tolist() == counted.offsets.tolist()
+    assert cut.successor.tolist() == counted.successor.tolist()
+    assert cut.weight.tolist() == counted.weight.tolist()
+
+
+def test_what_a_table_does_not_hold_cannot_be_taken_out() -> None:
+    with pytest.raises(InvalidInput, match="got one that it lacks"):
+        without(table_of([[1, 2]]), *flat([[2, 1]]))
+    with pytest.raises(InvalidInput, match="got one that it counts less often"):
+        without(table_of([[1, 2]]), *flat([[1, 2], [1, 2]]))
 
 
 def test_no_sequences_make_an_empty_table() -> None:
