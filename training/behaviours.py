@@ -4,7 +4,7 @@ In: a Dataset, or sequences of any other source. Out: a fitted Behaviour and its
 and by the benchmarks on public sequences.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
+from kernels import metrics
 from training.dataset import TRAIN, VALID
 from training.models.behaviour import SILENT, Behaviour, Events, next_event_loss
 
@@ -113,10 +114,14 @@ class NextEvent:
 
     n_places     most events that are read
     n_negatives  items drawn for a batch; as many as there are items takes all of them instead
+    has_repeats  False where nobody has an item twice: seen items are not ranked
     """
 
-    def __init__(self, sequences: Sequences, n_items: int, n_places: int, n_negatives: int) -> None:
+    def __init__(
+        self, sequences: Sequences, n_items: int, n_places: int, n_negatives: int, *, has_repeats: bool = True
+    ) -> None:
         self.sequences, self.n_items, self.n_places, self.n_negatives = sequences, n_items, n_places, n_negatives
+        self.has_repeats = has_repeats
         self.next_begin, self.next_end = sequences.next_moments()
         is_train = sequences.part == TRAIN
         n_before = np.concatenate([[0], np.cumsum(is_train)])[sequences.offsets]
@@ -150,7 +155,7 @@ class NextEvent:
         begin = np.maximum(asked + 1 - self.n_places, first)
         return self._events(_places(begin, asked + 1, self.n_places))
 
-    def followers(self, asked: Ints) -> tuple[Ints, Ints]:
+    def followers(self, asked: Ints) -> tuple[Ints, NDArray[np.int32]]:
         """Known items of the moment after each of some events.
 
         returns  (n + 1,) offsets, and items, ascending and each once for an event
@@ -159,9 +164,9 @@ class NextEvent:
             np.unique(self.sequences.item[begin:end])
             for begin, end in zip(self.next_begin[asked], self.next_end[asked], strict=True)
         ]
-        lists = [items[items > 0] for items in lists]
+        lists = [items[items > 0].astype(np.int32) for items in lists]
         sizes = np.array([items.size for items in lists], np.int64)
-        return np.concatenate([[0], np.cumsum(sizes)]), np.concatenate([*lists, np.zeros(0, np.int64)])
+        return np.concatenate([[0], np.cumsum(sizes)]), np.concatenate([*lists, np.zeros(0, np.int32)])
 
     def loss(self, model: nn.Module, rows: Ints, seed: int) -> Tensor:
         """See next_event_loss."""
@@ -175,7 +180,7 @@ class NextEvent:
         named = self.sequences.item[target]
         vectors = _Vectors(model, [*items, named, negatives])
         hidden = [
-            model.read(self._events(places), vectors.of(item), places.shape[1])[torch.from_numpy(drawn >= 0)]
+            model.read(self._events(places), vectors.of(item))[torch.from_numpy(drawn >= 0)]
             for places, item, drawn in zip(chunks, items, targets, strict=True)
         ]
         found = torch.cat(hidden)  # (n_targets, WIDTH)
@@ -186,20 +191,37 @@ class NextEvent:
         return next_event_loss(scores, log_counts, model.next_kind(found), kind)
 
     def validation_loss(self, model: nn.Module) -> float:
-        """Cross-entropy over all items of what followed in the validation window; a moment counts once."""
+        """One less NDCG@10 of what followed in the validation window, every item ranked.
+
+        Cross-entropy rises from half of the passes on while the ranking still gains a seventh (LOG.md).
+        """
         assert isinstance(model, Behaviour)
-        offsets, items = self.followers(self.asked)
-        table, total, n_asked = model.table(), 0.0, 0
-        for first in range(0, self.asked.size, N_AT_ONCE):
-            asked = slice(first, min(first + N_AT_ONCE, self.asked.size))
-            sizes = np.diff(offsets[asked.start : asked.stop + 1])
-            row = torch.from_numpy(np.repeat(np.arange(sizes.size), sizes))
-            column = torch.from_numpy(items[offsets[asked.start] : offsets[asked.stop]])
-            scores = model.shopper(self.histories(self.asked[asked]), table) @ table[1:].T
-            each = torch.logsumexp(scores, dim=1)[row] - scores[row, column - 1]
-            total += float((each / torch.from_numpy(sizes)[row]).sum())
-            n_asked += int((sizes > 0).sum())
-        return total / max(n_asked, 1)
+        table = model.table()
+        return 1.0 - self.ndcg(lambda events: model.shopper(events, table) @ table.T, self.asked)
+
+    def ndcg(self, scores: Callable[[Events], Tensor], asked: Ints) -> float:
+        """Mean NDCG@10 of the items of the moment after each of some events.
+
+        scores  Events -> (batch, n_items), higher is likelier
+        """
+        ranked = self.ranked(scores, asked)
+        offsets, items = self.followers(asked)
+        return float(metrics.ranking_gains(ranked, offsets, items)[np.diff(offsets) > 0, 1].mean())
+
+    def ranked(self, scores: Callable[[Events], Tensor], asked: Ints, n_best: int = 10) -> NDArray[np.int32]:
+        """The items of the highest scores after each of some events; where nothing repeats, none of the history's.
+
+        returns  (n, n_best) int32
+        """
+        best = [np.zeros((0, n_best), np.int32)]
+        with torch.no_grad():
+            for first in range(0, asked.size, N_AT_ONCE):
+                events = self.histories(asked[first : first + N_AT_ONCE])
+                of_all = scores(events)
+                if not self.has_repeats:
+                    of_all = of_all.scatter(1, events.item, SILENT)
+                best.append(torch.topk(of_all[:, 1:], n_best, dim=1).indices.numpy().astype(np.int32) + 1)
+        return np.concatenate(best)
 
     def _alike(self, rows: Ints) -> list[Ints]:
         """Rows in a few chunks of like length, so that short histories do not pay for long ones."""

@@ -56,7 +56,7 @@ def test_no_place_reads_what_came_after_it() -> None:
     model = module()
     table = model.table()
     whole, shorter = events_of(3, 4, 5, 6), events_of(3, 4, 5)
-    read = model.read(whole, table[whole.item], N_PLACES)
+    read = model.read(whole, table[whole.item])
     torch.testing.assert_close(read[:, -2], model.shopper(shorter, table), **CLOSE)
 
 
@@ -109,7 +109,8 @@ def test_it_learns_what_follows_better_than_popularity() -> None:
     with torch.no_grad():
         scores, _ = model(task.histories(asked))
     right = scores[:, 1:].argmax(dim=1).numpy() + 1 == sequences.item[asked + 1]
-    assert min(fitted.validation_losses) < 0.5 * np.log(N_ITEMS - 1)  # popularity can say no more than log(29)
+    assert min(fitted.validation_losses) < 0.2
+    assert task.ndcg(lambda events: torch.from_numpy(task.counts).expand(len(events.item), -1), asked) < 0.6
     assert right.mean() > 0.9
 
 
@@ -117,7 +118,7 @@ def test_sampled_negatives_learn_it_too() -> None:
     task = NextEvent(circles(), N_ITEMS, N_PLACES, 20)
     model = module()
     fitted = fit(model, task, Recipe(25, 32, 1e-2, patience=25), lambda _: None)
-    assert min(fitted.validation_losses) < 0.5 * np.log(N_ITEMS - 1)
+    assert min(fitted.validation_losses) < 0.2
 
 
 def test_vectors_are_those_of_the_rows_in_order() -> None:

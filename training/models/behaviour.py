@@ -71,42 +71,57 @@ class Block(nn.Module):
         self.distance = nn.Parameter(torch.zeros(N_HEADS, N_PLACES))
         self.dropout = nn.Dropout(dropout)
 
-    def forward(self, events: Tensor, hidden: Tensor, n_read: int) -> Tensor:
-        """Read the last `n_read` places, each from itself and those before it.
+    def forward(self, happened: Tensor, hidden: Tensor) -> Tensor:
+        """Read every place from itself and those before it.
 
-        events   (batch, n_places) bool  whether a place holds an event
-        hidden   (batch, n_places, WIDTH)
-        returns  (batch, n_read, WIDTH)
+        happened  (batch, n_places) bool  whether a place holds an event
+        hidden    (batch, n_places, WIDTH)
+        returns   (batch, n_places, WIDTH)
         """
         normed = self.before_attention(hidden)
-        key, value = self._heads(self.key_value(normed), 2)
-        (query,) = self._heads(self.query(normed[:, -n_read:]), 1)
-        allowed = self._allowed(events, n_read)
-        read = functional.scaled_dot_product_attention(query, key, value, attn_mask=allowed)
-        mixed = self.out(read.transpose(1, 2).flatten(2))
-        last, own = hidden[:, -n_read:], normed[:, -n_read:]
-        last = last + self.dropout(mixed) * torch.sigmoid(self.attention_gate(own))
-        own = self.before_layer(last)
-        left, right = self.wide(own).chunk(2, dim=2)
-        gated: Tensor = last + self.dropout(self.narrow(functional.silu(left) * right)) * torch.sigmoid(
-            self.layer_gate(own)
-        )
-        return gated
-
-    def _heads(self, projected: Tensor, n_parts: int) -> tuple[Tensor, ...]:
-        parts = projected.chunk(n_parts, dim=2)
-        return tuple(
-            part.reshape(part.shape[0], part.shape[1], N_HEADS, WIDTH // N_HEADS).transpose(1, 2) for part in parts
-        )
-
-    def _allowed(self, events: Tensor, n_read: int) -> Tensor:
-        """What is added to attention: the worth of a distance, SILENT for later places and where nothing happened."""
-        place = torch.arange(events.shape[1], device=events.device)
-        back = place[-n_read:, None] - place[None, :]  # (n_read, n_places)
+        key, value = (self._heads(part) for part in self.key_value(normed).chunk(2, dim=2))
+        place = torch.arange(happened.shape[1], device=happened.device)
+        back = place[:, None] - place[None, :]
         worth = functional.embedding(back.clamp(min=0), self.distance.T).permute(2, 0, 1)
         # A place always reads itself: a history without events is read too, and is nobody's.
-        hidden = (back < 0) | ((back > 0) & ~events[:, None, None, :])
-        return worth.masked_fill(hidden, SILENT)
+        unread = (back < 0) | ((back > 0) & ~happened[:, None, None, :])
+        allowed = worth.masked_fill(unread, SILENT)
+        read = functional.scaled_dot_product_attention(self._heads(self.query(normed)), key, value, attn_mask=allowed)
+        return self._after(hidden, normed, read.transpose(1, 2).flatten(2))
+
+    def last(self, happened: Tensor, hidden: Tensor) -> Tensor:
+        """What `forward` gives for the last place, without a key or a value of any other.
+
+        A query reaches through the keys' weights to what they are made of, and so does a sum of values: 200 places cost
+        a fifth (`python -m tests.benchmarks models`). Test: test_no_place_reads_what_came_after_it.
+        happened  (batch, n_places) bool
+        hidden    (batch, n_places, WIDTH)
+        returns   (batch, 1, WIDTH)
+        """
+        normed = self.before_attention(hidden)
+        n_places, width = happened.shape[1], WIDTH // N_HEADS
+        of_keys, of_values = self.key_value.weight.view(2, N_HEADS, width, WIDTH)
+        query = self.query(normed[:, -1]).view(-1, N_HEADS, width).transpose(0, 1)  # (N_HEADS, batch, width)
+        asked = (query @ of_keys).transpose(0, 1)  # (batch, N_HEADS, WIDTH)
+        worth = self.distance[:, :n_places].flip(1) + SILENT * (~self._read_by_last(happened)).unsqueeze(1)
+        share = (asked @ normed.transpose(1, 2) / width**0.5 + worth).softmax(dim=2)
+        read = (share @ normed).transpose(0, 1) @ of_values.transpose(1, 2)  # (N_HEADS, batch, width)
+        mixed = read.transpose(0, 1).reshape(-1, 1, WIDTH) + self.key_value.bias[WIDTH:]
+        return self._after(hidden[:, -1:], normed[:, -1:], mixed)
+
+    def _read_by_last(self, happened: Tensor) -> Tensor:
+        return torch.cat([happened[:, :-1], torch.ones_like(happened[:, -1:])], dim=1)
+
+    def _heads(self, projected: Tensor) -> Tensor:
+        return projected.reshape(*projected.shape[:2], N_HEADS, WIDTH // N_HEADS).transpose(1, 2)
+
+    def _after(self, hidden: Tensor, normed: Tensor, read: Tensor) -> Tensor:
+        """Add what was read, and what the layer makes of it, each behind its gate."""
+        hidden = hidden + self.dropout(self.out(read)) * torch.sigmoid(self.attention_gate(normed))
+        own = self.before_layer(hidden)
+        left, right = self.wide(own).chunk(2, dim=2)
+        made: Tensor = self.dropout(self.narrow(functional.silu(left) * right)) * torch.sigmoid(self.layer_gate(own))
+        return hidden + made
 
 
 class Behaviour(nn.Module):
@@ -176,20 +191,17 @@ class Behaviour(nn.Module):
         """Vectors of all items, (n_items, WIDTH) float32."""
         return self.vectors(torch.arange(self.n_items, device=self.attributes.device))
 
-    def read(self, events: Events, vectors: Tensor, n_read: int) -> Tensor:
-        """What is known after each of the last places.
+    def read(self, events: Events, vectors: Tensor) -> Tensor:
+        """What is known after every place.
 
         events   n_places ≤ N_PLACES
         vectors  (batch, n_places, WIDTH)  of the events' items
-        n_read   places from the last one on
-        returns  (batch, n_read, WIDTH) float32
+        returns  (batch, n_places, WIDTH) float32
         """
-        gap = (events.gap_s.unsqueeze(2) >= self.gaps_s).sum(dim=2)
-        hidden = self.dropout(vectors + self.kind(events.kind) + self.gap(gap) + self.price(events.price))
-        happened = events.kind > 0
-        for block in self.blocks[:-1]:
-            hidden = block(happened, hidden, hidden.shape[1])
-        read: Tensor = self.norm(self.blocks[-1](happened, hidden, n_read))
+        hidden, happened = self._seen(events, vectors), events.kind > 0
+        for block in self.blocks:
+            hidden = block(happened, hidden)
+        read: Tensor = self.norm(hidden)
         return read
 
     def shopper(self, events: Events, table: Tensor) -> Tensor:
@@ -198,7 +210,20 @@ class Behaviour(nn.Module):
         table    (n_items, WIDTH)  as `table`
         returns  (batch, WIDTH) float32
         """
-        return self.read(events, functional.embedding(events.item, table), 1).squeeze(1)
+        hidden, happened = self._seen(events, functional.embedding(events.item, table)), events.kind > 0
+        *before, last = (block for block in self.blocks if isinstance(block, Block))
+        for block in before:
+            hidden = block(happened, hidden)
+        shopper: Tensor = self.norm(last.last(happened, hidden)).squeeze(1)
+        return shopper
+
+    def _seen(self, events: Events, vectors: Tensor) -> Tensor:
+        # One table of every kind, gap and price: three look-ups of all places would take as long as the attention.
+        circumstances = self.kind.weight[:, None, None] + self.gap.weight[:, None] + self.price.weight
+        gap = (events.gap_s.unsqueeze(2) >= self.gaps_s).sum(dim=2)
+        row = (events.kind * (len(GAPS_S) + 1) + gap) * N_PRICES + events.price
+        seen: Tensor = self.dropout(vectors + functional.embedding(row, circumstances.flatten(0, 2)))
+        return seen
 
     def forward(self, events: Events) -> tuple[Tensor, Tensor]:
         """Scores of every item as the next one, and log-odds of every kind of the next event.
