@@ -12,15 +12,18 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from sklearn.isotonic import IsotonicRegression
 from torch import Tensor, nn
 
 from kernels import metrics
+from kernels.checks import check
 from kernels.features import N_ARMS, columns
 from training.dataset import Dataset
-from training.evidence import Evidence, Figure, Histogram, Row, differences, interval, shopper_weights
+from training.evidence import Evidence, Figure, Row, differences, interval, shopper_weights
 from training.labels import SPEND_HORIZON_S
 from training.loop import Progress, Recipe, fit
-from training.models.uplift import N_MEMBERS, Uplift, residual_loss
+from training.models.uplift import Shape, Uplift, residual_loss
+from training.overlap import Overlap, overlap_of
 from training.waves import OVERLAP, Adjusted, Waves, adjust, constant_effects, waves_of
 
 # The last part of the training window, as a share of the rows that were sent something, on which `trust` is chosen.
@@ -43,38 +46,6 @@ class Decile:
 
 
 @dataclass(frozen=True)
-class Imbalance:
-    """How far those sent and those not sent stand apart in one covariate, in standard deviations."""
-
-    covariate: str
-    before: float
-    after: float
-
-
-@dataclass(frozen=True)
-class Overlap:
-    """Whether an arm's sent and unsent can be compared at all.
-
-    sent, unsent         propensities, before trimming
-    sent_quantiles       propensity at 5, 25, 50, 75 and 95 %
-    effective_n          sent and unsent rows that overlap-weighted rows are worth
-    trimmed_share        rows left out for want of overlap
-    sent_trimmed_share   the same among those sent
-    imbalances           the covariates that stand furthest apart before weighting
-    """
-
-    sent: Histogram
-    unsent: Histogram
-    sent_quantiles: Sequence[float]
-    unsent_quantiles: Sequence[float]
-    n_sent: int
-    effective_n: Sequence[float]
-    trimmed_share: float
-    sent_trimmed_share: float
-    imbalances: Sequence[Imbalance]
-
-
-@dataclass(frozen=True)
 class UpliftEvidence:
     """The table, and what only the uplift model has."""
 
@@ -85,24 +56,34 @@ class UpliftEvidence:
 
 
 class EffectTask:
-    """The Task: the R-learner's loss, each member on its own resample of the shoppers."""
+    """The Task: the R-learner's loss; the first member on every shopper once, the others on resamples."""
 
     def __init__(self, train: Adjusted, valid: Adjusted, seed: int) -> None:
         self.train, self.valid = _tensors(train), _tensors(valid)
         self.n_rows = train.propensity.size
-        self.weights = torch.from_numpy(shopper_weights(train.waves.rows.shopper, N_MEMBERS, seed)).float()
+        self.weights = torch.from_numpy(member_weights(train.waves.rows.shopper, Shape().n_members, seed))
 
     def loss(self, model: nn.Module, rows: NDArray[np.int64], seed: int) -> Tensor:  # noqa: ARG002 - nothing is sampled
         """See residual_loss; one thousandth of it, so that its size is near one."""
         features, arm, residual, sent_residual = (column[rows] for column in self.train)
-        effects = model(features).gather(2, arm.expand(N_MEMBERS, -1).unsqueeze(2)).squeeze(2)
+        effects = model(features).gather(2, arm.expand(len(self.weights), -1).unsqueeze(2)).squeeze(2)
         return residual_loss(effects, residual, sent_residual, self.weights[:, rows]) / 1_000.0
 
     def validation_loss(self, model: nn.Module) -> float:
-        """The loss of the members' mean on later waves."""
+        """The first member's loss on later waves."""
         features, arm, residual, sent_residual = self.valid
-        effects = model(features).mean(dim=0).gather(1, arm.unsqueeze(1)).squeeze(1)
+        effects = model(features)[0].gather(1, arm.unsqueeze(1)).squeeze(1)
         return float(((residual - effects * sent_residual) ** 2).mean() / 1_000.0)
+
+
+def member_weights(shopper: NDArray[np.int64], n_members: int, seed: int) -> NDArray[np.float32]:
+    """How often each member draws each row: the first once, the others as a bootstrap over shoppers does.
+
+    shopper  (n,) int64  row's shopper
+    returns  (n_members, n) float32
+    """
+    resampled = shopper_weights(shopper, n_members - 1, seed)
+    return np.concatenate([np.ones((1, shopper.size)), resampled]).astype(np.float32)
 
 
 def _tensors(adjusted: Adjusted) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -115,11 +96,21 @@ def _tensors(adjusted: Adjusted) -> tuple[Tensor, Tensor, Tensor, Tensor]:
 
 
 def study(
-    dataset: Dataset, recipe: Recipe, progress: Progress, checkpoint: Path | None
+    dataset: Dataset,
+    recipe: Recipe,
+    progress: Progress,
+    checkpoint: Path | None,
+    doses: Sequence[Sequence[str]] = (),
 ) -> tuple[Uplift, UpliftEvidence]:
-    """Fit ours and its rivals on the training window's campaigns and judge them on all later ones."""
+    """Fit ours and its rivals on the training window's campaigns and judge them on all later ones.
+
+    doses   arms that are doses of one treatment, from the smallest on: ("5 % off", "10 % off"); a larger one is then
+            never said to add less, whatever the features
+    raises  InvalidInput  if doses name an arm that the shop has not, or one twice
+    """
+    chains = dose_arms(doses, dataset.vocabulary.arms)
     torch.manual_seed(recipe.seed)
-    ours = Uplift()
+    ours = Uplift(Shape(doses=chains))
     waves = waves_of(dataset)
     if waves is None:
         return ours, UpliftEvidence(_nothing("no campaign was sent to enough shoppers: every effect is 0"), {}, {}, {})
@@ -133,7 +124,7 @@ def study(
     ours.standard.learn(torch.from_numpy(train.waves.rows.features))
     trust, seconds = _fit(ours, train, recipe, lambda step: progress(f"uplift: {step}"), checkpoint)
     slopes = Linear(train)
-    constant, draws = _constant(train, recipe.seed)
+    constant, draws = _constant(train, recipe.seed, chains)
     _settle(ours, train, trust, constant, draws.std(axis=0))
     arms = dataset.vocabulary.arms
     spread = {arms[arm]: interval(constant[arm], draws[:, arm]) for arm in np.unique(train.waves.arm)}
@@ -215,13 +206,45 @@ def chosen_trust(ours: Uplift, early: Adjusted, late: Adjusted) -> Floats:
     return trust
 
 
-def _constant(train: Adjusted, seed: int) -> tuple[Floats, Floats]:
+def dose_arms(doses: Sequence[Sequence[str]], arms: Sequence[str]) -> tuple[tuple[int, ...], ...]:
+    """Chains of arms' names as places.
+
+    raises  InvalidInput  if a name is not an arm's
+    """
+    unknown = [name for chain in doses for name in chain if name not in arms]
+    check(not unknown, f"doses must name arms of the shop, {', '.join(map(repr, arms))}, got {unknown[:1]}")
+    return tuple(tuple(arms.index(name) for name in chain) for chain in doses)
+
+
+def rising(constant: Floats, doses: Sequence[Sequence[int]]) -> Floats:
+    """Effects per arm, the nearest that rise with the dose and are never below 0; arms without a dose stay.
+
+    constant  (n_arms,) float64
+    source    Barlow et al. 1972, pool adjacent violators
+    """
+    risen = constant.copy()
+    for chain in doses:
+        places = list(chain)
+        fitted = IsotonicRegression(y_min=0.0).fit_transform(np.arange(len(places)), constant[places])
+        risen[places] = fitted
+    return risen
+
+
+def _constant(train: Adjusted, seed: int, doses: Sequence[Sequence[int]]) -> tuple[Floats, Floats]:
     weights = shopper_weights(train.waves.rows.shopper, seed=seed)
-    return constant_effects(train), np.stack([constant_effects(train, drawn) for drawn in weights])
+    draws = [rising(constant_effects(train, drawn), doses) for drawn in weights]
+    return rising(constant_effects(train), doses), np.stack(draws)
 
 
 def _settle(ours: Uplift, train: Adjusted, trust: Floats, constant: Floats, constant_se: Floats) -> None:
-    values = {"trust": trust, "centre": _centre(ours, train), "constant": constant, "constant_se": constant_se}
+    # The net holds what each dose adds to the one before it.
+    apart = np.linalg.inv(ours.cumulate.numpy().astype(np.float64))
+    values = {
+        "trust": trust,
+        "centre": _centre(ours, train) @ apart,
+        "constant": constant @ apart,
+        "constant_se": constant_se,
+    }
     for name, value in values.items():
         getattr(ours, name).copy_(torch.from_numpy(value))
 
@@ -237,7 +260,7 @@ def _centre(ours: Uplift, adjusted: Adjusted) -> Floats:
 
 def _raw(ours: Uplift, waves: Waves) -> Floats:
     with torch.no_grad():
-        effects = ours(torch.from_numpy(waves.rows.features)).mean(dim=0).numpy().astype(np.float64)
+        effects = ours(torch.from_numpy(waves.rows.features))[0].numpy().astype(np.float64)
     result: Floats = effects[np.arange(waves.arm.size), waves.arm]
     return result
 
@@ -343,52 +366,6 @@ def deciles_of(test: Adjusted, effect: Floats, constant: Floats, arm: int) -> li
             mean, error = float(scores[tenth].mean()), 1.96 * float(scores[tenth].std() / np.sqrt(tenth.size))
             deciles.append(Decile(float(effect[tenth].mean()), mean, mean - error, mean + error))
     return deciles
-
-
-def overlap_of(train: Adjusted, arm: int) -> Overlap:
-    """Whether those sent an arm and those not can be compared, before and after weighting."""
-    of_arm = train.all_arm == arm
-    propensity, sent = train.all_propensity[of_arm], train.all_sent[of_arm]
-    rows = train.waves.arm == arm
-    weights = np.abs(train.sent_residual[rows])
-    was_sent = train.waves.sent[rows]
-    kept = (propensity > OVERLAP[0]) & (propensity < OVERLAP[1])
-    bins = np.linspace(0.0, 1.0, 31)
-    quantiles = (0.05, 0.25, 0.5, 0.75, 0.95)
-    histograms = [
-        Histogram(bins.tolist(), [int(count) for count in np.histogram(propensity[group], bins)[0]])
-        for group in (sent, ~sent)
-    ]
-    imbalances = _imbalances(train.waves.covariates[rows], train.waves.covariate_names, was_sent, weights)
-    return Overlap(
-        histograms[0],
-        histograms[1],
-        [float(q) for q in np.quantile(propensity[sent], quantiles)] if sent.any() else [],
-        [float(q) for q in np.quantile(propensity[~sent], quantiles)] if (~sent).any() else [],
-        int(sent.sum()),
-        [_effective_n(weights[was_sent]), _effective_n(weights[~was_sent])],
-        float(1.0 - kept.mean()),
-        float(1.0 - kept[sent].mean()) if sent.any() else 0.0,
-        imbalances[:12],
-    )
-
-
-def _imbalances(covariates: Floats, names: Sequence[str], sent: NDArray[np.bool_], weights: Floats) -> list[Imbalance]:
-    """Standardised mean differences before and after overlap weighting, the largest before first."""
-    if not sent.any() or sent.all():
-        return []
-    spread = np.sqrt((covariates[sent].var(axis=0) + covariates[~sent].var(axis=0)) / 2.0)
-    scale = np.where(spread > 1e-9, spread, np.inf)
-    before = (covariates[sent].mean(axis=0) - covariates[~sent].mean(axis=0)) / scale
-    means = [weights[group] @ covariates[group] / weights[group].sum() for group in (sent, ~sent)]
-    after = (means[0] - means[1]) / scale
-    order = np.argsort(-np.abs(before), kind="stable")
-    return [Imbalance(names[place], float(before[place]), float(after[place])) for place in order]
-
-
-def _effective_n(weights: Floats) -> float:
-    """Kish's effective sample size."""
-    return float(weights.sum() ** 2 / max(float((weights**2).sum()), 1e-12)) if weights.size else 0.0
 
 
 def _nothing(note: str, seconds: float = 0.0) -> Evidence:

@@ -9,9 +9,10 @@ import torch
 from kernels.features import HISTORY, N_ARMS, N_FEATURES, columns
 from kernels.ledger import empty_ledger
 from training.dataset import Dataset, Rows
-from training.effects import Decile, EffectTask, Linear, chosen_trust, deciles_of, overlap_of
+from training.effects import Decile, EffectTask, Linear, chosen_trust, deciles_of
 from training.loop import Recipe, fit
 from training.models.uplift import Uplift
+from training.overlap import overlap_of
 from training.waves import OVERLAP, Waves, adjust, constant_effects, waves_of
 
 N_SHOPPERS = 3_000
