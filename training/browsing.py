@@ -19,7 +19,6 @@ from kernels.features import N_TOP_ITEMS
 from kernels.session_neighbours import Kinship, SessionIndex, pair_table, session_index
 from kernels.transitions import Transitions
 from training.calibrate import fit_platt
-from training.devices import beside
 from training.loop import Progress, Recipe, fit
 from training.models.session import (
     N_FOLLOWING,
@@ -39,7 +38,7 @@ HELD_SHARE, MOST_HELD = 0.1, 12_000
 # Of the held sessions, those that fit the ranker; the later rest judges.
 RANKER_SHARE = 2 / 3
 FEWEST_SESSIONS = 300
-N_NEGATIVES = 2_048
+N_NEGATIVES = 1_024
 MOST_JUDGED, MOST_RANKED = 3_000, 24_000
 BATCH = 256
 # Votes halve after this share of all sessions, so that a shop of any size forgets alike.
@@ -138,7 +137,9 @@ def fit_session(
     session.settle()
     ranking = Ranking(session, fitted_on, judged_on)
     session.ranker.take(*ranking.moments())
-    fit(session.ranker, ranking, replace(RANKER_RECIPE, seed=recipe.seed), _saying("ranker", progress))
+    # About a hundred steps a pass, however small the shop.
+    by_size = replace(RANKER_RECIPE, seed=recipe.seed, batch=min(max(ranking.n_rows // 100, 32), RANKER_RECIPE.batch))
+    fit(session.ranker, ranking, by_size, _saying("ranker", progress))
     calibrate(session, judged_on)
     refresh(session, past, n_held, recipe, progress)
     return session.eval()
@@ -191,7 +192,7 @@ class NextItem:
         for part in windows[(windows > 0).sum(dim=1).argsort()].tensor_split(4):
             if part.shape[0] == 0:
                 continue
-            (shown,) = beside(model, part[:, -max(2, int((part > 0).sum(dim=1).max())) :])
+            shown = part[:, -max(2, int((part > 0).sum(dim=1).max())) :]
             seen, following = shown[:, :-1], shown[:, 1:]
             is_case = (following > 0) & (seen > 0)
             vectors = functional.normalize(model.item(seen), dim=2)
@@ -202,7 +203,8 @@ class NextItem:
     def _sampled(self, model: Encoder, pointed: Tensor, chosen: Tensor, seed: int) -> Tensor:
         drawn = np.random.default_rng(seed).random(N_NEGATIVES) * self.cumulated[-1]
         names = np.unique(np.minimum(np.searchsorted(self.cumulated, drawn, side="right"), self.cumulated.size - 1))
-        negatives, chance = beside(model, torch.from_numpy(names), self.chance[torch.from_numpy(names)])
+        negatives = torch.from_numpy(names)
+        chance = self.chance[negatives]
         of_chosen = (pointed * functional.normalize(model.item(chosen), dim=1)).sum(dim=1, keepdim=True)
         of_others = pointed @ functional.normalize(model.item(negatives), dim=1).T
         log_chance = torch.log(-torch.expm1(N_NEGATIVES * torch.log1p(-chance))).float()
@@ -217,11 +219,8 @@ class NextItem:
         directions = functional.normalize(model.item.weight, dim=1)
         total = 0.0
         for first in range(0, self.judged.chosen.size, BATCH):
-            shown, chosen = beside(
-                model,
-                torch.from_numpy(self.judged.shown[first : first + BATCH]).long(),
-                torch.from_numpy(self.judged.chosen[first : first + BATCH]),
-            )
+            shown = torch.from_numpy(self.judged.shown[first : first + BATCH]).long()
+            chosen = torch.from_numpy(self.judged.chosen[first : first + BATCH])
             scores = model(shown, directions[shown] * (shown > 0).unsqueeze(2), 1).squeeze(1) @ directions.T * SHARPNESS
             total += choice_loss(scores[:, 1:], chosen - 1, torch.zeros(())).item() * chosen.numel()
         return total / max(self.judged.chosen.size, 1)
@@ -255,8 +254,7 @@ class Ranking:
         return total / max(self.judged_place.numel(), 1)
 
     def _loss(self, model: nn.Module, known: Tensor, place: Tensor) -> Tensor:
-        known, place = beside(model, known, place)
-        return choice_loss(model(known), place, torch.zeros((), device=place.device))
+        return choice_loss(model(known), place, torch.zeros(()))
 
 
 def first_vectors(encoder: Encoder, learned: Sessions, seed: int) -> None:

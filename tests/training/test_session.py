@@ -116,7 +116,7 @@ def test_a_sample_of_everything_gives_nearly_the_loss_among_all() -> None:
     scores = 14.0 * pointed @ directions[named].T
     place = torch.searchsorted(named, torch.from_numpy(cases.chosen))
     full = torch.nn.functional.cross_entropy(scores, place).item()
-    # 2,048 draws from 40 items miss hardly any; what is drawn for certain needs no correction.
+    # 1,024 draws from 40 items miss hardly any; what is drawn for certain needs no correction.
     assert sampled == pytest.approx(full, rel=1e-3)
 
 
