@@ -1,14 +1,15 @@
 """Where a module is trained and in which precision; the same numbers every time on the CPU.
 
-In: a recipe's settings. Out: torch's names for them. Called by training/loop.py; tasks call `beside`.
+In: a recipe's settings. Out: torch's names for them. Called by training/loop.py; tasks may call `beside`.
 """
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from kernels.checks import check
 
@@ -25,6 +26,57 @@ def beside(model: nn.Module, *tensors: Tensor) -> tuple[Tensor, ...]:
     """Return tensors on the module's device; the same ones where they are there already."""
     device = device_of(model)
     return tuple(tensor.to(device, non_blocking=True) for tensor in tensors)
+
+
+def following(device: torch.device) -> AbstractContextManager[object]:
+    """Within the block, a tensor of the CPU that meets one of the GPU is copied there.
+
+    So a task may keep its tensors on the CPU and a module make its own where it likes, and both run on a GPU
+    unchanged; what many operations read is better moved once, by `beside`.
+    """
+    return nullcontext() if device.type == "cpu" else _Following()
+
+
+class _Following(TorchFunctionMode):
+    """Looks at the arguments of every operation."""
+
+    def __torch_function__(
+        self,
+        func: Callable[..., object],
+        types: Sequence[type],
+        args: Sequence[object] = (),
+        kwargs: Mapping[str, object] | None = None,
+    ) -> object:
+        """Run one operation, its arguments on one device."""
+        named = dict(kwargs or {})
+        devices = {tensor.device for tensor in _tensors((args, list(named.values())))}
+        away = next((device for device in devices if device.type != "cpu"), None)
+        if away is None or len(devices) == 1 or _writes(func.__name__):
+            return func(*args, **named)
+        moved = [_moved(argument, away) for argument in args]
+        return func(*moved, **{name: _moved(argument, away) for name, argument in named.items()})
+
+
+def _tensors(argument: object) -> Iterator[Tensor]:
+    if isinstance(argument, Tensor):
+        yield argument
+    elif isinstance(argument, list | tuple):
+        for part in argument:
+            yield from _tensors(part)
+
+
+def _moved(argument: object, device: torch.device) -> object:
+    if isinstance(argument, Tensor):
+        return argument.to(device)
+    if isinstance(argument, list | tuple):
+        parts = [_moved(part, device) for part in argument]
+        return parts if isinstance(argument, list) else tuple(parts)
+    return argument
+
+
+def _writes(name: str) -> bool:
+    """Whether an operation changes its first argument: a copy of it would be changed instead."""
+    return name.startswith(("__i", "__set")) or (name.endswith("_") and not name.endswith("__"))
 
 
 def chosen_device(setting: str) -> torch.device:

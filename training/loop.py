@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from kernels.checks import check
 from training import workers
-from training.devices import chosen_device, chosen_precision, device_of, in_precision, repeatable
+from training.devices import chosen_device, chosen_precision, device_of, following, in_precision, repeatable
 
 Rows = NDArray[np.int64]
 Progress = Callable[[str], None]
@@ -29,9 +29,9 @@ SILENT_S = 15.0
 class Task(Protocol):
     """What is learned: a loss over some training rows, and one number over later rows that says when to stop.
 
-    Its tensors stay on the CPU, and `devices.beside` moves those of a batch to where the module is. Under torchrun
-    `loss` is asked for a worker's share of a batch with the same seed on every worker, so what is sampled for a whole
-    batch is the same for all; `validation_loss` is asked of the first worker alone.
+    Its tensors stay on the CPU: on a GPU, those of a batch follow the module. Under torchrun `loss` is asked for a
+    worker's share of a batch with the same seed on every worker, so what is sampled for a whole batch is the same for
+    all; `validation_loss` is asked of the first worker alone.
     """
 
     n_rows: int
@@ -195,7 +195,7 @@ class _Run:
         self.model.eval()
         loss = math.nan
         if workers.is_first_worker():
-            with torch.no_grad():
+            with torch.no_grad(), following(self.device):
                 loss = self.task.validation_loss(self.model)
         loss = workers.said_by_first(loss)
         name = f"pass {epoch + 1} of at most {self.recipe.n_epochs}"
@@ -237,7 +237,7 @@ class _Run:
         self.optimiser.zero_grad()
         summed = torch.zeros((), device=self.device)
         if share.size:
-            with in_precision(self.device, self.precision):
+            with in_precision(self.device, self.precision), following(self.device):
                 loss = self.task.loss(self.model, share, seed)
             self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
             summed = loss.detach().float() * share.size
