@@ -50,15 +50,17 @@ def fitted() -> Session:
     return fit_session(planted(1_500, 0), N_ITEMS, RECIPE, lambda _: None)
 
 
+@torch.no_grad()
 def test_one_session_and_several_answer_alike(fitted: Session) -> None:
     several = torch.cat([asked(1, 2), asked(), asked(3, 4, 5)])
+    names = ("item_index", "item_prob")
     index, prob = fitted.top(several)
     assert index.shape == prob.shape == (3, N_TOP_ITEMS)
     for row in range(3):
-        alone, prob_alone = fitted.top(several[row : row + 1])
-        assert alone.shape == (1, N_TOP_ITEMS)
-        assert torch.equal(alone[0], index[row])
-        torch.testing.assert_close(prob_alone[0], prob[row], atol=1e-6, rtol=0)  # float32, another batch's blocking
+        alone = dict(zip(names, (found.numpy() for found in fitted.top(several[row : row + 1])), strict=True))
+        together = {"item_index": index[row : row + 1].numpy(), "item_prob": prob[row : row + 1].numpy()}
+        # float32 with another batch's blocking; items may change places where they tie
+        assert largest_difference("session", "a batch of one", together, alone) < 1e-5
     assert (prob.diff(dim=1) <= 0).all()
     assert ((prob >= 0) & (prob <= 1)).all()
 
