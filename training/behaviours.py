@@ -5,7 +5,7 @@ and by the benchmarks on public sequences.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -14,88 +14,23 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from kernels import metrics
-from training.dataset import TRAIN, VALID
-from training.models.behaviour import SILENT, Behaviour, Events, next_event_loss
+from kernels.features import N_TOP_ITEMS
+from kernels.transitions import scores, transitions
+from training.dataset import TEST, TRAIN, VALID, Dataset, Rows
+from training.evidence import Difference, Evidence, Row, differences, interval, shopper_weights
+from training.histories import Sequences, attributes_of, places_of, sequences_of, windows_of
+from training.loop import Progress, Recipe, fit
+from training.models.behaviour import N_PLACES, SILENT, WIDTH, Behaviour, Events, next_event_loss
+from training.sources.tables import InvalidTable
 
 Ints = NDArray[np.int64]
 N_CHUNKS = 4
 # Rows encoded at once where nothing is learned, and moments that a pass is judged by.
-N_AT_ONCE, N_ASKED = 256, 4_000
-
-
-@dataclass(frozen=True)
-class Sequences:
-    """Every shopper's events, one shopper after another, in time order.
-
-    item, kind, gap_s, price  (n_events,) int64  as training.models.behaviour.Events
-    moment                    (n_events,) int64  ascends within a shopper; events of one moment have no order
-    part                      (n_events,) int8   window in which an event may be what comes next
-    offsets                   (n_shoppers + 1,) int64
-    """
-
-    item: Ints
-    kind: Ints
-    gap_s: Ints
-    price: Ints
-    moment: Ints
-    part: NDArray[np.int8]
-    offsets: Ints
-
-    @property
-    def shopper(self) -> Ints:
-        """(n_events,) int64 whose event it is."""
-        return np.repeat(np.arange(self.offsets.size - 1), np.diff(self.offsets))
-
-    def next_moments(self) -> tuple[Ints, Ints]:
-        """First event of the moment after each event's own, and first event after that moment; equal where none is.
-
-        returns  (n_events,) int64 twice
-        """
-        shopper = self.shopper
-        begins = np.ones(shopper.size, np.bool_)
-        begins[1:] = (shopper[1:] != shopper[:-1]) | (self.moment[1:] != self.moment[:-1])
-        starts = np.append(np.flatnonzero(begins), [shopper.size, shopper.size])
-        group = np.cumsum(begins) - 1
-        last = np.append(self.offsets[1:], 0)[shopper] if shopper.size else shopper
-        return np.minimum(starts[group + 1], last), np.minimum(starts[group + 2], last)
-
-
-@dataclass(frozen=True)
-class Windows:
-    """Stretches of events to read at once; before a shopper's first event stands an empty place.
-
-    begin, end  (n_windows,) int64  events begin to end - 1
-    is_first    (n_windows,) bool
-    """
-
-    begin: Ints
-    end: Ints
-    is_first: NDArray[np.bool_]
-
-    @property
-    def length(self) -> Ints:
-        """Places of each."""
-        return self.end - self.begin + self.is_first
-
-    def of(self, rows: Ints) -> "Windows":
-        """Some of them."""
-        return Windows(self.begin[rows], self.end[rows], self.is_first[rows])
-
-
-def windows_of(begin: Ints, end: Ints, length: int) -> Windows:
-    """Cut each shopper's stretch into windows, the latest of them full.
-
-    begin, end  (n_shoppers,) int64  the shopper's first event, and the first that is no longer read
-    length      most places of a window
-    """
-    n_events = end - begin
-    # One place more than there are events: the empty one, from which the first event is foretold.
-    n_windows = np.where(n_events > 0, -(-(n_events + 1) // length), 0)
-    row = np.repeat(np.arange(begin.size), n_windows)
-    back = np.arange(row.size) - np.repeat(np.cumsum(n_windows) - n_windows, n_windows)
-    last = end[row] - back * length
-    first = last - length
-    return Windows(np.maximum(first, begin[row]), last, first < begin[row])
+N_AT_ONCE, N_ASKED = 256, 2_000
+N_NEGATIVES, MOST_RANKED, K = 512, 5_000, 10
+KIND_NAMES = ("view", "cart", "order", "refund")
+Scores = Callable[[Events], Tensor]
+Floats = NDArray[np.float64]
 
 
 class _Vectors:
@@ -103,10 +38,11 @@ class _Vectors:
 
     def __init__(self, model: Behaviour, items: Sequence[Ints]) -> None:
         self.items = np.unique(np.concatenate([part.ravel() for part in items]))
-        self.vectors = model.vectors(torch.from_numpy(self.items))
+        self.vectors = model.vectors(torch.from_numpy(self.items).to(model.attributes.device))
 
     def of(self, items: Ints) -> Tensor:
-        return functional.embedding(torch.from_numpy(np.searchsorted(self.items, items)), self.vectors)
+        place = torch.from_numpy(np.searchsorted(self.items, items)).to(self.vectors.device)
+        return functional.embedding(place, self.vectors)
 
 
 class NextEvent:
@@ -151,19 +87,23 @@ class NextEvent:
         asked    (n,) int64
         returns  (n, n_places) each
         """
-        first = self.sequences.offsets[self.sequences.shopper[asked]]
-        begin = np.maximum(asked + 1 - self.n_places, first)
-        return self._events(_places(begin, asked + 1, self.n_places))
+        return self.sequences.before(self.sequences.shopper[asked], asked + 1, self.n_places)
 
-    def followers(self, asked: Ints) -> tuple[Ints, NDArray[np.int32]]:
+    def followers(self, asked: Ints, *, only_new: bool = False) -> tuple[Ints, NDArray[np.int32]]:
         """Known items of the moment after each of some events.
 
-        returns  (n + 1,) offsets, and items, ascending and each once for an event
+        only_new  those that the history does not hold
+        returns   (n + 1,) offsets, and items, ascending and each once for an event
         """
         lists = [
             np.unique(self.sequences.item[begin:end])
             for begin, end in zip(self.next_begin[asked], self.next_end[asked], strict=True)
         ]
+        if only_new:
+            shoppers = self.sequences.shopper[asked]
+            begins = np.maximum(asked + 1 - self.n_places, self.sequences.offsets[shoppers])
+            seen = [self.sequences.item[begin : end + 1] for begin, end in zip(begins, asked, strict=True)]
+            lists = [np.setdiff1d(items, known) for items, known in zip(lists, seen, strict=True)]
         lists = [items[items > 0].astype(np.int32) for items in lists]
         sizes = np.array([items.size for items in lists], np.int64)
         return np.concatenate([[0], np.cumsum(sizes)]), np.concatenate([*lists, np.zeros(0, np.int32)])
@@ -180,15 +120,15 @@ class NextEvent:
         named = self.sequences.item[target]
         vectors = _Vectors(model, [*items, named, negatives])
         hidden = [
-            model.read(self._events(places), vectors.of(item))[torch.from_numpy(drawn >= 0)]
+            model.read(_on(model, self.sequences.events(places)), vectors.of(item))[torch.from_numpy(drawn >= 0)]
             for places, item, drawn in zip(chunks, items, targets, strict=True)
         ]
         found = torch.cat(hidden)  # (n_targets, WIDTH)
         of_next = (found * vectors.of(named)).sum(dim=1, keepdim=True)
-        scores = torch.cat([of_next, found @ vectors.of(negatives).T], dim=1)
-        log_counts = functional.pad(self._log_counts(named, negatives), (1, 0))
-        kind = torch.from_numpy(self.sequences.kind[target])
-        return next_event_loss(scores, log_counts, model.next_kind(found), kind)
+        told = torch.cat([of_next, found @ vectors.of(negatives).T], dim=1)
+        log_counts = functional.pad(self._log_counts(named, negatives), (1, 0)).to(told.device)
+        kind = torch.from_numpy(self.sequences.kind[target]).to(told.device)
+        return next_event_loss(told, log_counts, model.next_kind(found), kind)
 
     def validation_loss(self, model: nn.Module) -> float:
         """One less NDCG@10 of what followed in the validation window, every item ranked.
@@ -197,28 +137,29 @@ class NextEvent:
         """
         assert isinstance(model, Behaviour)
         table = model.table()
-        return 1.0 - self.ndcg(lambda events: model.shopper(events, table) @ table.T, self.asked)
+        return 1.0 - self.ndcg(lambda events: model.shopper(_on(model, events), table) @ table.T, self.asked)
 
-    def ndcg(self, scores: Callable[[Events], Tensor], asked: Ints) -> float:
+    def ndcg(self, scored: Scores, asked: Ints) -> float:
         """Mean NDCG@10 of the items of the moment after each of some events.
 
-        scores  Events -> (batch, n_items), higher is likelier
+        scored  Events -> (batch, n_items), higher is likelier
         """
-        ranked = self.ranked(scores, asked)
+        ranked = self.ranked(scored, asked)
         offsets, items = self.followers(asked)
         return float(metrics.ranking_gains(ranked, offsets, items)[np.diff(offsets) > 0, 1].mean())
 
-    def ranked(self, scores: Callable[[Events], Tensor], asked: Ints, n_best: int = 10) -> NDArray[np.int32]:
-        """The items of the highest scores after each of some events; where nothing repeats, none of the history's.
+    def ranked(self, scored: Scores, asked: Ints, n_best: int = K, *, only_new: bool = False) -> NDArray[np.int32]:
+        """The items of the highest scores after each of some events.
 
-        returns  (n, n_best) int32
+        only_new  leave out the items of the history; where nothing repeats they always are
+        returns   (n, n_best) int32
         """
         best = [np.zeros((0, n_best), np.int32)]
         with torch.no_grad():
             for first in range(0, asked.size, N_AT_ONCE):
                 events = self.histories(asked[first : first + N_AT_ONCE])
-                of_all = scores(events)
-                if not self.has_repeats:
+                of_all = scored(events).cpu()
+                if only_new or not self.has_repeats:
                     of_all = of_all.scatter(1, events.item, SILENT)
                 best.append(torch.topk(of_all[:, 1:], n_best, dim=1).indices.numpy().astype(np.int32) + 1)
         return np.concatenate(best)
@@ -230,15 +171,10 @@ class NextEvent:
 
     def _places_of(self, rows: Ints) -> Ints:
         windows = self.windows
-        return _places(windows.begin[rows], windows.end[rows], int(windows.length[rows].max()))
+        return places_of(windows.begin[rows], windows.end[rows], int(windows.length[rows].max()))
 
     def _items(self, places: Ints) -> Ints:
         return np.where(places >= 0, self.sequences.item[places], 0)
-
-    def _events(self, places: Ints) -> Events:
-        sequences = self.sequences
-        columns = (sequences.item, sequences.kind, sequences.gap_s, sequences.price)
-        return Events(*(torch.from_numpy(np.where(places >= 0, column[places], 0)) for column in columns))
 
     def _targets(self, places: Ints, rng: np.random.Generator) -> Ints:
         """One event of the moment after each place; -1 where none is, or none to learn from."""
@@ -273,10 +209,89 @@ class NextEvent:
         return torch.where(is_next, -SILENT, torch.from_numpy(expected).float())
 
 
-def _places(begin: Ints, end: Ints, length: int) -> Ints:
-    """Events begin to end - 1, latest last; -1 on the left of what is shorter.
+def _on(model: Behaviour, events: Events) -> Events:
+    return Events(*(column.to(model.attributes.device) for column in events))
 
-    returns  (n, length) int64
+
+def vectors_of(module: Behaviour, rows: Rows) -> NDArray[np.float32]:
+    """The vector of every row's shopper just before the query, as the exported graph gives it.
+
+    returns  (n, WIDTH) float32
     """
-    place = end[:, None] - length + np.arange(length)
-    return np.where(place >= begin[:, None], place, -1)
+    sequences = sequences_of(rows.ledger)
+    ends = sequences.ends(rows.shopper, rows.at_s)
+    module.eval()
+    found = [np.zeros((0, WIDTH), np.float32)]
+    with torch.no_grad():
+        table = module.table()
+        for first in range(0, len(rows), N_AT_ONCE):
+            part = slice(first, first + N_AT_ONCE)
+            events = sequences.before(rows.shopper[part], ends[part], N_PLACES)
+            found.append(module.shopper(events, table).numpy())
+    return np.concatenate(found)
+
+
+def study(dataset: Dataset, recipe: Recipe, progress: Progress, checkpoint: Path | None) -> tuple[Behaviour, Evidence]:
+    """Fit the encoder, and rank what followed in the test window beside rivals.
+
+    raises  InvalidTable  if fewer than two shoppers did anything in the training window
+    """
+    sequences = sequences_of(dataset.ledger, dataset.splits)
+    n_items = max(len(dataset.vocabulary.item_ids), N_TOP_ITEMS) + 1
+    task = NextEvent(sequences, n_items, N_PLACES, N_NEGATIVES)
+    n_shoppers = np.unique(sequences.shopper[sequences.part == TRAIN]).size
+    if n_shoppers < 2:
+        raise InvalidTable(f"events must be of at least 2 shoppers before training ends, got {n_shoppers}")
+    kinds = np.unique(sequences.kind)
+    if kinds.size == 1:
+        progress(f"behaviour: events are of one kind, {KIND_NAMES[kinds[0] - 1]}: the next kind is no news")
+    torch.manual_seed(recipe.seed)
+    model = Behaviour(torch.from_numpy(attributes_of(dataset, n_items)), dropout=0.1)
+    model.is_known[torch.from_numpy(task.counts == 0)] = 0.0
+    fitted = fit(model, task, recipe, lambda step: progress(f"behaviour: {step}"), checkpoint)
+    rows, against, n_cases = _rows(model, task)
+    n_parameters = sum(parameter.numel() for parameter in model.parameters())
+    return model, Evidence(
+        rows=rows,
+        against=against,
+        protocol="What followed in the test window, every item ranked: the items of the next second with an event that "
+        "the shopper's last events do not hold; what is bought again is the repeat rates' to foretell.",
+        n={"moments": n_cases, "items": n_items - 1},
+        seconds=fitted.seconds,
+        n_parameters=n_parameters,
+    )
+
+
+def _rows(model: Behaviour, task: NextEvent) -> tuple[list[Row], list[Difference], int]:
+    """Figures of ours and the rivals on the same moments of the test window."""
+    asked = task.asked_of(TEST, MOST_RANKED)
+    offsets, items = task.followers(asked, only_new=True)
+    has_new = np.diff(offsets) > 0
+    weights = shopper_weights(task.sequences.shopper[asked][has_new])
+    names, values, replicates = [], [], []
+    for name, scored in _scorers(model, task).items():
+        ranked = task.ranked(scored, asked, only_new=True)
+        gains = metrics.ranking_gains(ranked, offsets, items)[has_new]
+        figures = {f"new_recall_{K}": gains[:, 0], f"new_ndcg_{K}": gains[:, 1], f"new_hit_{K}": gains[:, 2]}
+        names.append(name)
+        values.append({figure: float(each.mean()) for figure, each in figures.items()})
+        drawn = weights @ gains / np.maximum(weights.sum(axis=1, keepdims=True), 1.0)
+        replicates.append(dict(zip(figures, drawn.T, strict=True)))
+    rows = [
+        Row(name, {figure: interval(value[figure], drawn[figure]) for figure in value})
+        for name, value, drawn in zip(names, values, replicates, strict=True)
+    ]
+    return rows, differences(names, values, replicates), int(has_new.sum())
+
+
+def _scorers(model: Behaviour, task: NextEvent) -> dict[str, Scores]:
+    sequences, table = task.sequences, model.table().detach()
+    train = sequences.part == TRAIN
+    ends = np.concatenate([[0], np.cumsum(train)])[sequences.offsets]
+    after = transitions(sequences.item[train].astype(np.int32), ends, task.n_items)
+    popular = torch.from_numpy(task.counts).float()
+    return {
+        "behaviour": lambda events: model.shopper(events, table) @ table.T,
+        "transition table": lambda events: torch.from_numpy(scores(after, events.item.to(torch.int32).numpy())),
+        "popularity": lambda events: popular.expand(len(events.item), -1),
+    }

@@ -1,16 +1,16 @@
 """The encoder reads any history without looking ahead, knows items by their attributes, and learns what follows."""
 
 from dataclasses import replace
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
-from training.behaviours import NextEvent, Sequences, windows_of
-from training.dataset import TEST, TRAIN, VALID
+from training.behaviours import NextEvent, vectors_of
+from training.dataset import TEST, TRAIN, VALID, Dataset
+from training.histories import Sequences, sequences_of, windows_of
 from training.loop import Recipe, fit
-from training.models.behaviour import N_KINDS, SILENT, WIDTH, Behaviour, Events, next_event_loss, vectors_of
+from training.models.behaviour import N_KINDS, SILENT, WIDTH, Behaviour, Events, next_event_loss
 
 N_ITEMS, N_PLACES = 30, 12
 # Float32 sums of 64 terms in another order.
@@ -121,17 +121,19 @@ def test_sampled_negatives_learn_it_too() -> None:
     assert min(fitted.validation_losses) < 0.2
 
 
-def test_vectors_are_those_of_the_rows_in_order() -> None:
-    model = module()
-    rng = np.random.default_rng(0)
-    kind = np.sort(rng.integers(0, 5, (7, N_PLACES)), axis=1).astype(np.int32)
-    item = rng.integers(0, N_ITEMS, kind.shape).astype(np.int32) * (kind > 0)
-    gap_s, price = rng.integers(0, 10**7, kind.shape).astype(np.int32), rng.integers(0, 16, kind.shape).astype(np.int32)
-    rows = SimpleNamespace(item_history=item, kind_history=kind, gap_history_s=gap_s, price_history=price)
-    vectors = vectors_of(model, rows, batch=3)
-    one = Events(*(torch.from_numpy(column[4:5]).long() for column in (item, kind, gap_s, price)))
-    with torch.no_grad():
-        np.testing.assert_allclose(vectors[4:5], model.shopper(one, model.table()).numpy(), **CLOSE)
+def test_vectors_are_those_of_the_rows_in_order(dataset: Dataset) -> None:
+    model = module(len(dataset.vocabulary.item_ids) + 1)
+    shopper, at_s = np.array([0, 0, 3]), np.array([dataset.splits.first_s, dataset.splits.train_until_s] * 2)[:3]
+    at_s[2] = dataset.splits.valid_until_s
+    vectors = vectors_of(model, dataset.rows(shopper, at_s))
+    sequences = sequences_of(dataset.ledger, dataset.splits)
+    before = sequences.moment[sequences.shopper == 3] < at_s[2]
+    end = sequences.offsets[3] + before.sum()
+    table = model.table()
+    expected = torch.cat(
+        [model.shopper(events_of(), table), model.shopper(sequences.before(np.array([3]), np.array([end]), 200), table)]
+    )
+    np.testing.assert_allclose(vectors[[0, 2]], expected.detach().numpy(), **CLOSE)
     assert vectors.dtype == np.float32
 
 

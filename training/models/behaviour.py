@@ -5,11 +5,9 @@ Trained by training/behaviours.py; training.models.recommendation holds one and 
 """
 
 from collections.abc import Mapping
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -39,19 +37,6 @@ class Events(NamedTuple):
     kind: Tensor
     gap_s: Tensor
     price: Tensor
-
-
-class Histories(Protocol):
-    """Rows with the four columns of a history, (n, HISTORY) int32 each; training.dataset.Rows is one."""
-
-    @property
-    def item_history(self) -> NDArray[np.int32]: ...
-    @property
-    def kind_history(self) -> NDArray[np.int32]: ...
-    @property
-    def gap_history_s(self) -> NDArray[np.int32]: ...
-    @property
-    def price_history(self) -> NDArray[np.int32]: ...
 
 
 class Block(nn.Module):
@@ -100,7 +85,7 @@ class Block(nn.Module):
         """
         normed = self.before_attention(hidden)
         n_places, width = happened.shape[1], WIDTH // N_HEADS
-        of_keys, of_values = self.key_value.weight.view(2, N_HEADS, width, WIDTH)
+        of_keys, of_values = self.key_value.weight.view(2, N_HEADS, width, WIDTH).unbind(0)
         query = self.query(normed[:, -1]).view(-1, N_HEADS, width).transpose(0, 1)  # (N_HEADS, batch, width)
         asked = (query @ of_keys).transpose(0, 1)  # (batch, N_HEADS, WIDTH)
         worth = self.distance[:, :n_places].flip(1) + SILENT * (~self._read_by_last(happened)).unsqueeze(1)
@@ -233,23 +218,6 @@ class Behaviour(nn.Module):
         table = self.table()
         shopper = self.shopper(events, table)
         return shopper @ table.T, self.next_kind(shopper)
-
-
-def vectors_of(module: Behaviour, rows: Histories, batch: int = 512) -> NDArray[np.float32]:
-    """The vector of every row's shopper, as the exported graph gives it.
-
-    rows     n rows, such as training.dataset.Rows
-    returns  (n, WIDTH) float32
-    """
-    module.eval()
-    columns = (rows.item_history, rows.kind_history, rows.gap_history_s, rows.price_history)
-    found = [np.zeros((0, WIDTH), np.float32)]
-    with torch.no_grad():
-        table = module.table()
-        for first in range(0, len(rows.item_history), batch):
-            events = Events(*(torch.from_numpy(column[first : first + batch]).long() for column in columns))
-            found.append(module.shopper(events, table).numpy())
-    return np.concatenate(found)
 
 
 def next_event_loss(scores: Tensor, log_counts: Tensor, kinds: Tensor, kind: Tensor) -> Tensor:
