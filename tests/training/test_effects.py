@@ -9,7 +9,7 @@ import torch
 from kernels.features import HISTORY, N_ARMS, N_FEATURES, columns
 from kernels.ledger import empty_ledger
 from training.dataset import Dataset, Rows
-from training.effects import Decile, EffectTask, Linear, chosen_trust, deciles_of
+from training.effects import Decile, EffectTask, Linear, chosen_trust, deciles_of, study
 from training.loop import Recipe, fit
 from training.models.uplift import Uplift
 from training.overlap import overlap_of
@@ -113,3 +113,17 @@ def test_waves_hold_every_known_shopper_once_and_who_was_sent(dataset: Dataset) 
     # Half of the little shop's shoppers were sent each campaign, at random.
     assert waves.sent.mean() == pytest.approx(0.5, abs=0.1)
     assert set(waves.arm.tolist()) == {0, 1, 2}
+
+
+def test_a_shop_whose_arms_are_doses_is_never_told_that_a_larger_one_adds_less(dataset: Dataset) -> None:
+    arms = [arm for arm in dataset.vocabulary.arms if arm]
+    recipe = Recipe(n_epochs=1, batch=256, learning_rate=1e-2)
+    module, found = study(dataset, recipe, lambda _: None, None, doses=[arms[::-1]])
+    places = [dataset.vocabulary.arms.index(arm) for arm in arms[::-1]]
+    module.trust.fill_(0.7)
+    features = torch.from_numpy(np.random.default_rng(0).uniform(0.0, 1e4, (200, N_FEATURES)).astype(np.float32))
+    effect, error = module.effects(features)
+    assert (effect[:, places].diff(dim=1) >= 0).all()
+    assert (effect[:, places[0]] >= 0).all()
+    assert torch.isfinite(error).all()
+    assert set(found.constants) == set(arms)
