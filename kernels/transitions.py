@@ -77,6 +77,7 @@ def without(table: Transitions, items: NDArray[np.int32], offsets: NDArray[np.in
     table    every sequence's, whole and counted with the same window; one that kept the heaviest only cannot lose any
     items    (n_events,) int32         of the sequences to forget, as `transitions`
     offsets  (n_sequences + 1,) int64
+    window   that the table was counted with
     returns  Transitions; a pair that nobody else made is gone
     raises   InvalidInput              if the table holds less of a pair than is to be taken out, or as `transitions`
     source   test_a_table_without_sequences_is_the_table_of_the_others
@@ -96,6 +97,7 @@ def without(table: Transitions, items: NDArray[np.int32], offsets: NDArray[np.in
 def heaviest(table: Transitions, n_kept: int) -> Transitions:
     """Cut every row to its heaviest successors, as `transitions` does when asked to.
 
+    table    from `transitions`
     n_kept   > 0
     returns  Transitions
     """
