@@ -289,7 +289,7 @@ def _notes(values: Mapping[str, Mapping[str, Floats]]) -> tuple[str, ...]:
         "A response model ranks by the chance of a visit, not by an effect: it has no policy of its own beyond a "
         "budget, where everybody's score is positive.",
         "Splits of one trial overlap, so ten seeds are worth less than ten trials; intervals resample customers too. "
-        "How far a slope must stand out of noise was set to 1.5 deviations with the sweep in training/LOG.md in sight.",
+        "That a slope must stand 1.5 deviations out of noise was chosen by cross-validation in the training parts.",
     )
 
 
