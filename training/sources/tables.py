@@ -89,6 +89,10 @@ def _money(name: str, meaning: str, unset: str, *, required: bool = False, fill:
     return Column(name, WHOLE, f"{meaning}, micros, ≥ 0", unset, required, fill, least=0)
 
 
+def _verdict(name: str, meaning: str) -> Column:
+    return Column(name, WHOLE, meaning, "not known", least=0, most=1)
+
+
 def _channel(meaning: str) -> Column:
     return Column("channel", TEXT, meaning, required=True, one_of=CHANNELS)
 
@@ -116,6 +120,7 @@ EVENTS = Table(
         _id("device_id", "the device or browser it came from; counted for risk", "unknown", required=False),
         _id("address_id", "the delivery or network address; counted for risk", "unknown", required=False),
         _id("card_id", "the means of payment, never its number; counted for risk", "unknown", required=False),
+        _verdict("is_fraud", "1 if the order proved to be fraud, 0 if it did not"),
     ),
     mandatory=True,
 )
@@ -227,6 +232,7 @@ REVIEWS = Table(
         Column("rating", REAL, "the mark given, in the shop's own scale", "none was given"),
         _text("title", "its headline", "none"),
         Column("text", TEXT, "what was written", required=True),
+        _verdict("is_deceptive", "1 if the review proved to be written to deceive, 0 if it did not"),
     ),
     key=("review_id",),
 )
