@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 
 # Probabilities may differ by this much: 20 times the largest difference seen, a hundredth of what calibration resolves.
 TOLERANCE = 1e-4
+# What orders the values of a tensor of whole numbers; every other one is ordered by item_prob.
+ORDERED_BY = {"reason_code": "reason_log_odds"}
 
 Arrays = Mapping[str, NDArray[np.generic]]
 
@@ -32,7 +34,7 @@ def largest_difference(model: str, runtime: str, expected: Arrays, answered: Arr
 
     model     whose tensors they are
     runtime   who answered, for the message
-    expected  torch's answers by tensor name; item_index needs item_prob beside it
+    expected  torch's answers by tensor name; item_index needs item_prob beside it, and so on
     answered  the runtime's
     raises    Disagreement  if it is above TOLERANCE, or items differ where their probabilities do not tie
     """
@@ -44,7 +46,8 @@ def largest_difference(model: str, runtime: str, expected: Arrays, answered: Arr
         if theirs.shape != ours.shape:
             raise Disagreement(f"{model}: {name} of {runtime} must have shape {ours.shape}, got {theirs.shape}")
         if np.issubdtype(ours.dtype, np.integer):
-            _check_items(model, runtime, name, ours, theirs, np.asarray(expected["item_prob"], np.float64))
+            order = expected[ORDERED_BY.get(name, "item_prob")]
+            _check_items(model, runtime, name, ours, theirs, np.asarray(order, np.float64))
             continue
         exact, found = np.asarray(ours, np.float64), np.asarray(theirs, np.float64)
         difference = float(np.max(np.abs(found - exact) / np.maximum(np.abs(exact), 1.0), initial=0.0))

@@ -1,19 +1,21 @@
 """Velocity for judging risk: for every event, how fast its device, address, card and shopper were being used before it.
 
-In: canonical events and shoppers. Out: a frame of numbers, one row per event in the events' own order. The feature
-assembly calls it. Events count in the order of their time and, within a second, of their rows; an event never counts
-itself. A key is judged by its own events alone, so that the work can be cut by key and done anywhere.
+In: canonical events and shoppers. Out: a frame of numbers, one row per event in the events' own order, or the matrix
+that the transaction model reads. The feature assembly and training/transactions.py call it. Events count in the order
+of their time and, within a second, of their rows; an event never counts itself. A key is judged by its own events
+alone, so that the work can be cut by key and done anywhere.
 """
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from kernels.risk_features import DAY_S, RISK_FEATURES, WINDOWS
 from kernels.velocity import WINDOWS_S, KeyedEvents, Velocity, velocity
 
 # Canonical column of a key, and what its features are called after.
 KEYS = {"device_id": "device", "address_id": "address", "card_id": "card", "shopper_id": "shopper"}
-_WINDOWS = dict(zip(("1h", "24h", "7d", "30d"), WINDOWS_S, strict=True))
+_WINDOWS = dict(zip(WINDOWS, WINDOWS_S, strict=True))
 
 
 def risk_columns(events: pl.DataFrame, shoppers: pl.DataFrame) -> pl.DataFrame:
@@ -24,6 +26,21 @@ def risk_columns(events: pl.DataFrame, shoppers: pl.DataFrame) -> pl.DataFrame:
     returns   (n_events,) rows of Float64, NaN where an event has no such key or a time is unknown
     """
     return pl.concat([*(key_velocity(events, key) for key in KEYS), since_sign_up(events, shoppers)], how="horizontal")
+
+
+def risk_features(events: pl.DataFrame, shoppers: pl.DataFrame) -> NDArray[np.float32]:
+    """Return what the transaction model reads of each event.
+
+    events    canonical, in any order
+    shoppers  canonical
+    returns   (n_events, N_RISK_FEATURES) float32  columns as kernels.risk_features.RISK_FEATURES; NaN where unknown
+    """
+    # The day is UTC's, there and at serving: a shop's own hours are a fixed step away, and the model learns which.
+    own = events.select(
+        pl.col("paid_micros").cast(pl.Float64), time_of_day_s=(pl.col("time_s") % DAY_S).cast(pl.Float64)
+    )
+    told = pl.concat([risk_columns(events, shoppers), own.fill_null(float("nan"))], how="horizontal")
+    return told.select(RISK_FEATURES).to_numpy().astype(np.float32)
 
 
 def key_velocity(events: pl.DataFrame, key: str) -> pl.DataFrame:
