@@ -57,6 +57,7 @@ class Case:
 
     until       midnight (UTC) from which on nothing is known
     days        of spend that are then predicted
+    remark      what a reader of the figures must know
     """
 
     name: str
@@ -64,6 +65,7 @@ class Case:
     until: str
     days: int
     protocol: str
+    remark: str = ""
 
     @property
     def until_s(self) -> int:
@@ -79,6 +81,8 @@ CASES = (
     Case(
         "online_retail", "retail", "2010-09-01", 90,
         "Online Retail 2009-12 to 2010-11, refunds taken off: 9 months known, spend of the next 90 days",
+        " The 90 days are the shop's autumn, a season that the nine months before do not hold: every model expects "
+        "too little.",
     ),
 )  # fmt: skip
 
@@ -254,7 +258,7 @@ def _note(case: Case, values: Mapping[str, Mapping[str, Floats]], about: Mapping
     )
     return (
         f"{case.title}: less {RIVAL}, paired: {', '.join(f'{o.figure} {_span(o.difference)}' for o in ahead)}; "
-        f"lost beyond noise: {said}{stretched}. 365 days are measured on neither data set."
+        f"lost beyond noise: {said}{stretched}. 365 days are measured on neither data set.{case.remark}"
     )
 
 
