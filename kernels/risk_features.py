@@ -1,13 +1,19 @@
 """What a transaction is judged by: the one list of risk features and of the reasons they give, from proto to tensor.
 
-In: nothing. Out: names in the order of the model's input, parted by the reason that each belongs to. training.risk
-fills them, training.models.risk_transaction reads them, the gateway's door for risk speaks them.
+In: how fast the keys of a transaction were used. Out: numbers by name, in the order of the model's input, parted by the
+reason that each belongs to. training.risk and the gateway's door for risk fill them, training.models.risk_transaction
+reads them.
 """
 
 from dataclasses import dataclass
 
+import numpy as np
+from numpy.typing import NDArray
+
+from kernels.velocity import Velocity
+
 DAY_S = 86_400
-# A window's name as it ends the features' names, beside kernels.velocity.WINDOWS_S.
+# What is said of a window of kernels.velocity.WINDOWS_S in the names of features.
 WINDOWS = ("1h", "24h", "7d", "30d")
 
 
@@ -55,3 +61,20 @@ def sentence_of(code: int) -> str:
     returns  one sentence; empty for NO_REASON
     """
     return "" if code == NO_REASON else f"{REASONS[code - 1].sentence} speaks for fraud."
+
+
+def key_features(told: Velocity, key: str) -> dict[str, NDArray[np.generic]]:
+    """Return what velocity tells of one kind of key, by the names of the features.
+
+    told     what stood before each event
+    key      device, address, card or shopper; of the last its own shoppers are not counted
+    returns  (n_events,) by name, each of its own type; NaN idle at a key's first event
+    """
+    features: dict[str, NDArray[np.generic]] = {}
+    for place, window in enumerate(WINDOWS):
+        features[f"n_{key}_events_{window}"] = told.n_events[:, place]
+        features[f"{key}_spend_{window}_micros"] = told.spend_micros[:, place]
+    if key != "shopper":
+        features[f"n_{key}_shoppers"] = told.n_shoppers
+    features[f"{key}_idle_s"] = told.since_previous_s
+    return features

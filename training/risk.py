@@ -10,12 +10,11 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from kernels.risk_features import DAY_S, RISK_FEATURES, WINDOWS
-from kernels.velocity import WINDOWS_S, KeyedEvents, Velocity, velocity
+from kernels.risk_features import DAY_S, RISK_FEATURES, key_features
+from kernels.velocity import KeyedEvents, velocity
 
 # Canonical column of a key, and what its features are called after.
 KEYS = {"device_id": "device", "address_id": "address", "card_id": "card", "shopper_id": "shopper"}
-_WINDOWS = dict(zip(WINDOWS, WINDOWS_S, strict=True))
 
 
 def risk_columns(events: pl.DataFrame, shoppers: pl.DataFrame) -> pl.DataFrame:
@@ -67,7 +66,7 @@ def key_velocity(events: pl.DataFrame, key: str) -> pl.DataFrame:
     told = velocity(KeyedEvents(offsets, *columns))
     rows = keyed["row"].to_numpy()
     return pl.DataFrame(
-        {name: _spread(column, rows, events.height) for name, column in _named(told, KEYS[key]).items()}
+        {name: _spread(column, rows, events.height) for name, column in key_features(told, KEYS[key]).items()}
     )
 
 
@@ -85,17 +84,6 @@ def since_sign_up(events: pl.DataFrame, shoppers: pl.DataFrame) -> pl.DataFrame:
         .join(signed_up, on="shopper_id", how="left", maintain_order="left")
         .select(pl.when(age_s >= 0).then(age_s).cast(pl.Float64).fill_null(float("nan")).alias("since_sign_up_s"))
     )
-
-
-def _named(told: Velocity, key: str) -> dict[str, NDArray[np.generic]]:
-    columns: dict[str, NDArray[np.generic]] = {}
-    for at, window in enumerate(_WINDOWS):
-        columns[f"n_{key}_events_{window}"] = told.n_events[:, at]
-        columns[f"{key}_spend_{window}_micros"] = told.spend_micros[:, at]
-    if key != "shopper":
-        columns[f"n_{key}_shoppers"] = told.n_shoppers
-    columns[f"{key}_idle_s"] = told.since_previous_s
-    return columns
 
 
 def _spread(column: NDArray[np.generic], rows: NDArray[np.generic], n_events: int) -> NDArray[np.float64]:
