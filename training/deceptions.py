@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from kernels import metrics
 from kernels.review_ngrams import N_BUCKETS, review_ngrams
-from training.dataset import TEST, TRAIN, VALID, Dataset
+from training.dataset import NEITHER, TEST, TRAIN, VALID, Dataset
 from training.devices import beside
 from training.evidence import Evidence, Row, calibration_bins, differences, interval, shopper_weights
 from training.loop import Fitted, Progress, Recipe, fit
@@ -179,6 +179,9 @@ def study(
     texts = table.select(pl.concat_str(pl.col("title", "text").fill_null(""), separator="\n")).to_series().to_list()
     reviews = Deceptions(Style.of([text.strip("\n") for text in texts]), table["is_deceptive"].to_numpy() > 0)
     part = dataset.splits.part(table["time_s"].to_numpy(), 0)
+    if (part == NEITHER).any():
+        n_outside = int((part == NEITHER).sum())
+        progress(f"reviews: {n_outside} of {part.size} with a verdict are dated before or after all events: left out")
     train, valid, test = (np.flatnonzero(part == window) for window in (TRAIN, VALID, TEST))
     for rows, name in zip((train, valid, test), WINDOWS.values(), strict=True):
         n_deceptive = int(reviews.is_deceptive[rows].sum())

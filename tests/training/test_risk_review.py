@@ -179,6 +179,16 @@ def test_a_shop_with_verdicts_gets_a_model_that_its_rival_does_not_beat(dataset:
     assert accuracy.difference.lower > 0
 
 
+def test_reviews_from_the_future_are_left_out_and_counted(dataset: Dataset) -> None:
+    marked = with_reviews(dataset)
+    future = pl.when(pl.col("review_id") == "r399").then(marked.splits.end_s + 1).otherwise("time_s")
+    reviews = marked.shop.reviews.with_columns(time_s=future)
+    said: list[str] = []
+    _, evidence = study(replace(marked, shop=replace(marked.shop, reviews=reviews)), QUICK, said.append)
+    assert said[0] == "reviews: 1 of 360 with a verdict are dated before or after all events: left out"
+    assert evidence.n["reviews"] == study(marked, QUICK, said.append)[1].n["reviews"] - 1
+
+
 def test_a_shop_without_verdicts_or_with_one_class_is_told_so(dataset: Dataset) -> None:
     assert lacks_labels(dataset.shop).startswith("reviews.is_deceptive must hold 0 and 1")
     with pytest.raises(InvalidTable, match="got none known"):

@@ -265,6 +265,14 @@ def test_a_shop_with_labels_gets_a_model_that_finds_its_fraud(dataset: Dataset) 
     assert evidence.n["orders"] == cases.of(TEST).size
 
 
+def test_a_shop_of_one_shopper_is_told_that_its_intervals_say_nothing(dataset: Dataset) -> None:
+    marked = with_fraud(dataset)
+    events = marked.shop.events.with_columns(shopper_id=pl.lit("ann"))
+    said: list[str] = []
+    study(replace(marked, shop=replace(marked.shop, events=events)), replace(QUICK, n_epochs=1), said.append)
+    assert any("are one shopper's, so the intervals say nothing" in sentence for sentence in said)
+
+
 def test_a_shop_without_labels_is_told_so(dataset: Dataset) -> None:
     assert lacks_labels(dataset.shop) == "events.is_fraud must hold 0 and 1 for a model of fraud, got none known"
     with pytest.raises(InvalidTable, match="got none known"):
