@@ -139,7 +139,7 @@ def logits_of(model: nn.Module, style: Style, rows: Ints) -> Floats:
     model.eval()
     with torch.no_grad():
         blocks = [
-            _logits(model, style, rows[first : first + _BLOCK])[:, 0].cpu().numpy().astype(np.float64)
+            _logits(model, style, rows[first : first + _BLOCK])[:, 0].float().cpu().numpy().astype(np.float64)
             for first in range(0, rows.size, _BLOCK)
         ]
     return np.concatenate([np.zeros(0), *blocks])

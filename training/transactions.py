@@ -159,7 +159,7 @@ def logits_of(model: nn.Module, features: NDArray[np.float32]) -> Floats:
     model.eval()
     with torch.no_grad():
         (placed,) = beside(model, torch.from_numpy(features))
-        logits: Floats = model(placed)[:, 0].cpu().numpy().astype(np.float64)
+        logits: Floats = model(placed)[:, 0].float().cpu().numpy().astype(np.float64)
     return logits
 
 

@@ -53,13 +53,13 @@ class RiskTransaction(nn.Module):
 
     @classmethod
     def from_state(cls, state: Mapping[str, Tensor]) -> "RiskTransaction":
-        """The module whose weights were saved.
+        """The module whose weights were saved, in eval mode: while training it hides groups.
 
         state  a state_dict
         """
         module = cls()
         module.load_state_dict(dict(state))
-        return module
+        return module.eval()
 
     def learn(self, features: Tensor, fraud_share: float) -> None:
         """Take spread and base rate from the training rows; a column never known there stays unknown for ever.
@@ -97,7 +97,8 @@ class RiskTransaction(nn.Module):
             inputs = [standard[:, group], known[:, group]] + [circle] * (reason.name == "time_of_day")
             told.append(part(torch.cat(inputs, dim=1)))
             is_told.append(known[:, group].amax(dim=1, keepdim=True))
-        return self._centred(torch.cat(told, dim=1), torch.cat(is_told, dim=1))
+        # In float32 even where products are in half: the average that is kept must not round.
+        return self._centred(torch.cat(told, dim=1).float(), torch.cat(is_told, dim=1))
 
     def _centred(self, told: Tensor, is_told: Tensor) -> Tensor:
         """Less what the group adds on average, so that unknown and average are the same."""
