@@ -100,6 +100,13 @@ class Ledger:
         """Offsets, then the columns of COLUMNS, contiguous and writable: what compiled loops take."""
         return (plain(self.offsets), *(plain(getattr(self, name)) for name in COLUMNS))
 
+    @cached_property
+    def deeds(self) -> "Ledger":
+        """Only what shoppers did: views, carts, order lines and refunds; what was sent to them is left out."""
+        kept = self.kind <= REFUND
+        offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(kept)])[self.offsets]
+        return Ledger(offsets, **{name: getattr(self, name)[kept] for name in COLUMNS})
+
     @property
     def n_shoppers(self) -> int:
         """Number of shoppers, those without events included."""

@@ -88,12 +88,12 @@ class Rows:
         return Rows(self.shopper[kept], self.at_s[kept], self.features[kept], self.item_history[kept], self.ledger)
 
     def events(self, kept: Ints | slice = slice(None)) -> Sequences:
-        """The last events just before some of the queries, as the encoder reads them; price bands stay 0.
+        """What shoppers did last just before some of the queries, as the encoder reads it; price bands stay 0.
 
         kept     which queries; made anew at each call, because all of them at once would be several times the features
         returns  kernels.behaviour.Sequences, a row for each
         """
-        return sequences_at(self.ledger, np.zeros(1, np.int8), self.shopper[kept], self.at_s[kept] - 1)
+        return sequences_at(self.ledger.deeds, np.zeros(1, np.int8), self.shopper[kept], self.at_s[kept] - 1)
 
     def __len__(self) -> int:
         return int(self.at_s.size)

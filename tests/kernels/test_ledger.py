@@ -11,7 +11,17 @@ from hypothesis import strategies as st
 
 from kernels.checks import InvalidInput, is_ascending
 from kernels.compiled import sources_digest
-from kernels.ledger import COLUMNS, ORDER, REFUND, Ledger, empty_ledger, ledger_of
+from kernels.ledger import (
+    COLUMNS,
+    EXPOSURE,
+    ORDER,
+    REDEMPTION,
+    REFUND,
+    VIEW,
+    Ledger,
+    empty_ledger,
+    ledger_of,
+)
 from tests.kernels.ledgers import EXAMPLES, START_S, ledger_from, ledgers, order_line
 
 
@@ -84,3 +94,11 @@ def test_a_change_in_any_kernel_file_changes_the_digest(tmp_path: Path) -> None:
     assert before == sources_digest(tmp_path)
     (tmp_path / "a.py").write_text("two")
     assert before != sources_digest(tmp_path)
+
+
+def test_deeds_are_what_shoppers_did_and_keep_their_shoppers() -> None:
+    kinds = [VIEW, EXPOSURE, ORDER, REDEMPTION, REFUND]
+    ledger = ledger_from([order_line(START_S + at, item=at, kind=kind) for at, kind in enumerate(kinds)])
+    assert ledger.deeds.item.tolist() == [0, 2, 4]
+    assert ledger.deeds.offsets.tolist() == [0, 3, 3]
+    assert ledger.n_events == 5
