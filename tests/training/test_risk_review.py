@@ -23,7 +23,7 @@ from training.deceptions import (
     probabilities,
     study,
 )
-from training.models.risk_review import RiskReview, Served, deception_loss
+from training.models.risk_review import FEWEST_REVIEWS, SMALLNESS, RiskReview, Served, deception_loss
 from training.parity import largest_difference
 from training.sources.tables import REVIEWS, InvalidTable, whole
 from training.staging import onnxruntime_answers, stage
@@ -73,6 +73,11 @@ def test_reviews_laid_side_by_side_are_the_kernels_rows() -> None:
     n_with = style.n_reviews_with(rows)
     assert n_with.shape == (N_BUCKETS,)
     assert n_with.sum() == (bucket > 0).sum()
+    heard = style.only(n_with >= FEWEST_REVIEWS).padded(rows)[0]
+    shared = np.isin(bucket, np.flatnonzero(n_with >= FEWEST_REVIEWS)) & (bucket > 0)
+    assert all(
+        sorted(told[told > 0]) == sorted(row[kept]) for told, row, kept in zip(heard, bucket, shared, strict=True)
+    )
     assert Style.of([]).padded(np.zeros(0, np.int64))[0].shape == (0, 1)
 
 
@@ -104,8 +109,9 @@ def test_the_loss_is_its_definition() -> None:
     rng = np.random.default_rng(0)
     logits, labels = rng.normal(size=(40, 1)) * 3, rng.integers(0, 2, (40, 1))
     prob = 1 / (1 + np.exp(-logits))
-    expected = -np.log(np.where(labels == 1, prob, 1 - prob)).mean()
-    told = deception_loss(torch.from_numpy(logits), torch.from_numpy(labels).double())
+    scores = rng.normal(size=(100, 1))
+    expected = -np.log(np.where(labels == 1, prob, 1 - prob)).mean() + SMALLNESS * (scores**2).sum()
+    told = deception_loss(*(torch.from_numpy(array) for array in (logits, labels.astype(np.float64), scores)))
     assert float(told) == pytest.approx(expected, rel=1e-12)
 
 
@@ -205,7 +211,7 @@ def test_hotel_reviews_of_unseen_hotels_are_told_apart() -> None:
     fold = (told["hotel"].rank("dense") % 5).to_numpy()
     reviews = Deceptions(Style.of(told["text"].to_list()), (told["deceptive"] == "deceptive").to_numpy())
     train, test = np.flatnonzero(fold != 0), np.flatnonzero(fold == 0)
-    model, _ = fit_review(reviews, train, train[:64], replace(RECIPE, n_epochs=3, learning_rate=0.1), lambda _: None)
+    model, _ = fit_review(reviews, train, train[:64], replace(RECIPE, n_epochs=3), lambda _: None)
     right = (logits_of(model, reviews.style, test) > 0) == reviews.is_deceptive[test]
     # 160 reviews, of which all five folds together have .90 right: below .82 is beyond three standard errors.
     assert right.mean() > 0.82

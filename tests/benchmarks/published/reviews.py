@@ -236,8 +236,9 @@ PROTOCOL = (
     " and calibration are chosen within the training hotels."
 )
 NOTES = (
-    "The lengths of the n-grams were chosen on these reviews before the seeds were run: of eight choices the lowest had"
-    " .895 and the highest .9075, words alone .895; a choice within noise, and the interval does not hold it.",
+    "The lengths of the n-grams were chosen by cross-validation on these reviews, between .895 (words alone) and .9075;"
+    " the ridge on their scores on two further ways to deal out the hotels, .910 after .899 without. The interval does"
+    " not hold that choice.",
     "The deceptive reviews were written to order for a dollar, the truthful ones are from TripAdvisor: the figure says"
     " how well the two sources are told apart, which is more than how well a shop's liars are.",
 )
