@@ -180,7 +180,7 @@ def _arm_redemptions(dataset: Dataset) -> pl.DataFrame:
         .len("n_sent")
     )
     redeemed = (
-        shop.outcomes.filter(pl.col("time_s") < until_s)
+        shop.outcomes.filter((pl.col("kind") == "redemption") & (pl.col("time_s") < until_s))
         .join(shop.offers.select("offer_id", "arm"), on="offer_id", how="inner")
         .unique(["shopper_id", "offer_id"])
         .group_by("arm")

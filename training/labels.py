@@ -53,18 +53,64 @@ def redeemed_groups(dataset: Dataset, grid: Ints) -> Bools:
     grid     (n_weeks,) int64  week starts, a week apart
     returns  (n_shoppers, n_weeks, N_OFFER_GROUPS) bool
     """
+    return _answered_groups(dataset, grid, "redemption")
+
+
+def clicked_groups(dataset: Dataset, grid: Ints) -> Bools:
+    """Say on which offer groups each shopper clicks within 28 days of each week start.
+
+    grid     (n_weeks,) int64  week starts, a week apart
+    returns  (n_shoppers, n_weeks, N_OFFER_GROUPS) bool
+    """
+    return _answered_groups(dataset, grid, "click")
+
+
+def _answered_groups(dataset: Dataset, grid: Ints, kind: str) -> Bools:
     shop, vocabulary = dataset.shop, dataset.vocabulary
-    redeemed = shop.outcomes.join(shop.offers.select("offer_id", "category"), on="offer_id", how="inner").join(
-        vocabulary.shopper_index, on="shopper_id", how="inner"
+    answered = (
+        shop.outcomes.filter(pl.col("kind") == kind)
+        .join(shop.offers.select("offer_id", "category"), on="offer_id", how="inner")
+        .join(vocabulary.shopper_index, on="shopper_id", how="inner")
     )
-    shopper, group = redeemed["shopper"].to_numpy(), vocabulary.group_slots(redeemed["category"])
-    week = (redeemed["time_s"].to_numpy() - grid[0]) // WEEK_S
+    shopper, group = answered["shopper"].to_numpy(), vocabulary.group_slots(answered["category"])
+    week = (answered["time_s"].to_numpy() - grid[0]) // WEEK_S
     labels = np.zeros((len(vocabulary.shopper_ids), grid.size, N_OFFER_GROUPS), np.bool_)
     for back in range(REDEEM_HORIZON_S // WEEK_S):
         at = week - back
         counts = (group >= 0) & (at >= 0) & (at < grid.size)
         labels[shopper[counts], at[counts], group[counts]] = True
     return labels
+
+
+def group_spend(dataset: Dataset, grid: Ints) -> tuple[Bools, NDArray[np.float32]]:
+    """Say what each shopper buys from the categories of each offer group within 28 days of each week start.
+
+    grid     (n_weeks,) int64  week starts, a week apart
+    returns  (n_shoppers, n_weeks, N_OFFER_GROUPS) bool whether anything, and float32 what was paid less what was given
+             back, currency units, 0 where more was given back; categories that no offer covers count in no group
+    """
+    shop, vocabulary = dataset.shop, dataset.vocabulary
+    offered = shop.offers["category"].drop_nulls().unique()
+    groups = pl.DataFrame({"category": offered, "group": vocabulary.group_slots(offered)})
+    lines = (
+        shop.events.filter(pl.col("kind").is_in(["order", "refund"]))
+        .join(shop.items.select("item_id", "category"), on="item_id", how="inner")
+        .join(groups.filter(pl.col("group") >= 0), on="category", how="inner")
+        .join(vocabulary.shopper_index, on="shopper_id", how="inner")
+    )
+    week = (lines["time_s"].to_numpy() - grid[0]) // WEEK_S
+    is_order = lines["kind"].to_numpy() == "order"
+    paid = np.where(is_order, 1.0, -1.0) * lines["paid_micros"].to_numpy() / MICROS
+    n_weeks, back = grid.size, REDEEM_HORIZON_S // WEEK_S
+    spend = np.zeros((len(vocabulary.shopper_ids), n_weeks + back, N_OFFER_GROUPS), np.float32)
+    bought = np.zeros(spend.shape, np.bool_)
+    counts = (week >= 0) & (week < n_weeks + back - 1)
+    at = (lines["shopper"].to_numpy()[counts], week[counts], lines["group"].to_numpy()[counts])
+    np.add.at(spend, at, paid[counts].astype(np.float32))
+    bought[tuple(axis[is_order[counts]] for axis in at)] = True
+    ahead = [slice(first, first + n_weeks) for first in range(back)]
+    total = sum((spend[:, weeks] for weeks in ahead[1:]), spend[:, ahead[0]])
+    return np.logical_or.reduce([bought[:, weeks] for weeks in ahead]), np.maximum(total, 0.0)
 
 
 def held_groups(dataset: Dataset, grid: Ints) -> Bools:
@@ -143,6 +189,8 @@ __all__ = [
     "N_ARMS",
     "NextItems",
     "bought_categories",
+    "clicked_groups",
+    "group_spend",
     "held_groups",
     "next_items",
     "redeemed_groups",

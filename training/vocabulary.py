@@ -74,7 +74,7 @@ def vocabulary_of(shop: Shop, train_until_s: int) -> Vocabulary:
     orders = shop.events.filter((pl.col("kind") == "order") & (pl.col("time_s") < train_until_s))
     bought = _counts(orders["item_id"])
     lines = _counts(orders.join(shop.items.select("item_id", "category"), on="item_id", how="left")["category"])
-    redeemed = shop.outcomes.filter(pl.col("time_s") < train_until_s).join(
+    redeemed = shop.outcomes.filter((pl.col("kind") == "redemption") & (pl.col("time_s") < train_until_s)).join(
         shop.offers.select("offer_id", "category"), on="offer_id", how="inner"
     )
     offered = shop.offers["category"].drop_nulls().unique().to_list()

@@ -106,8 +106,10 @@ def order_times(dataset: Dataset) -> OrderTimes:
 def contacts_of(shop: Shop, vocabulary: Vocabulary) -> Contacts:
     """Return every exposure, and every redemption under its offer's channel, sorted by shopper and time."""
     sent = shop.exposures.select("shopper_id", "time_s", "channel", pl.lit(False).alias("is_answer"))
-    answered = shop.outcomes.join(shop.offers.select("offer_id", "channel"), on="offer_id", how="inner").select(
-        "shopper_id", "time_s", "channel", pl.lit(True).alias("is_answer")
+    answered = (
+        shop.outcomes.filter(pl.col("kind") == "redemption")
+        .join(shop.offers.select("offer_id", "channel"), on="offer_id", how="inner")
+        .select("shopper_id", "time_s", "channel", pl.lit(True).alias("is_answer"))
     )
     both = (
         pl.concat([sent, answered])

@@ -12,6 +12,7 @@ from kernels.checks import InvalidInput
 
 CHANNELS = ("ads", "promotions", "content", "social")
 EVENT_KINDS = ("view", "cart", "order", "refund")
+OUTCOME_KINDS = ("redemption", "click")
 OFFER_KINDS = ("amount", "percent", "free_shipping", "gift", "points")
 DAY_S = 86_400
 WEEK_S = 7 * DAY_S
@@ -203,7 +204,7 @@ OUTCOMES = Table(
         _id("shopper_id", "who"),
         _id("offer_id", "which offer", required=True),
         _id("campaign_id", "of which campaign"),
-        Column("kind", TEXT, "what was done with it", required=True, one_of=("redemption",)),
+        Column("kind", TEXT, "what was done with it", required=True, one_of=OUTCOME_KINDS),
         _time("time_s", "when"),
         _money("value_micros", "the discount it gave", "unknown"),
     ),
