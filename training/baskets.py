@@ -1,18 +1,16 @@
-"""The recommendation study: rows, candidates, fit, calibration, and the full ranking beside its rivals.
+"""The recommendation study: rows, candidates, fit, fusion, calibration, and the full ranking beside its rivals.
 
-In: a Dataset. Out: a fitted Recommendation and its evidence. Called by training/fit.py.
+In: a Dataset and its trained Behaviour. Out: a fitted Recommendation and its evidence. Called by training/fit.py.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import product
 from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.nn import functional
 
 from kernels import metrics, transitions
 from kernels.features import N_TOP_ITEMS
@@ -20,17 +18,20 @@ from kernels.ledger import ORDER
 from training.calibrate import fit_platt
 from training.dataset import DAY_S, TEST, TRAIN, VALID, WEEK_S, Dataset, Rows
 from training.evidence import Evidence, Row, calibration_bins, differences, interval, shopper_weights
+from training.histories import Sequences, sequences_of
 from training.labels import NextItems, next_items
 from training.loop import Progress, Recipe, fit
-from training.models.recommendation import N_SUCCESSORS, SILENT, TINY, Recommendation, basket_loss
+from training.models.behaviour import N_PLACES, SILENT, Behaviour, Events
+from training.models.recommendation import Recommendation, basket_loss
 
 K = 10
 MOST_RANKED = 5_000
 BATCH = 256
-# How many times their fitted rate repeats and the table may count: validation chooses.
-REPEAT_SHARES, TABLE_SHARES = (0.5, 1.0, 2.0, 4.0, 8.0), (0.0, 1.0, 3.0)
-N_NEGATIVES = 1024
-DROPPED = -SILENT
+# How often repeats count as fitted, and the powers of table and behaviour: validation chooses one after the other.
+REPEAT_SHARES, TABLE_POWERS, BEHAVIOUR_POWERS = (0.01, 0.1, 1.0, 10.0, 100.0), (0.0, 0.15, 0.3, 0.6), (0.5, 0.75, 1.0)
+MOST_LEARNED = 60_000
+# Passes, batch and rate were chosen on the validation window (LOG.md).
+RECIPE = Recipe(n_epochs=4, batch=256, learning_rate=1e-2)
 Scores = Callable[[NDArray[np.int64]], Tensor]
 
 
@@ -38,15 +39,25 @@ Scores = Callable[[NDArray[np.int64]], Tensor]
 class Baskets:
     """Histories and the items bought in the week after each.
 
-    part     (n,) int8         window of each row
-    history  (n, HISTORY) int64
+    part       (n,) int8   window of each row
+    ends       (n,) int64  the shopper's first event that is not before the row's query
     """
 
     rows: Rows
     part: NDArray[np.int8]
-    history: Tensor
+    sequences: Sequences
+    ends: NDArray[np.int64]
     bought: NextItems
     n_items: int
+
+    @property
+    def has_history(self) -> NDArray[np.bool_]:
+        """Whether anything was known of the shopper."""
+        return self.ends > self.sequences.offsets[self.rows.shopper]
+
+    def events(self, rows: NDArray[np.int64]) -> Events:
+        """Histories of some rows."""
+        return self.sequences.before(self.rows.shopper[rows], self.ends[rows], N_PLACES)
 
     @property
     def n_bought(self) -> NDArray[np.int64]:
@@ -55,7 +66,7 @@ class Baskets:
 
     def of(self, part: int, most: int | None = None) -> NDArray[np.int64]:
         """Rows of a window that have a history and a basket; evenly thinned to `most`."""
-        has_both = (self.part == part) & (self.n_bought > 0) & (self.rows.item_history[:, -1] > 0)
+        has_both = (self.part == part) & (self.n_bought > 0) & self.has_history
         return _thinned(np.flatnonzero(has_both), most)
 
     def targets(self, rows: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
@@ -65,83 +76,43 @@ class Baskets:
         return offsets, np.concatenate([*lists, np.zeros(0, np.int32)])
 
 
-class NextBasket:
-    """The Task: a week's basket against the shopper's own items and shared negatives."""
+class BoughtAgain:
+    """The Task: which of the items that a shopper bought before are in the week's basket.
+
+    Repeats are learned among themselves: beside what is found, a popular item's repeats are put down to its popularity
+    (LOG.md).
+    """
 
     def __init__(self, baskets: Baskets) -> None:
         self.baskets = baskets
-        self.train, self.valid = baskets.of(TRAIN), baskets.of(VALID, most=2_000)
+        self.train, self.valid = baskets.of(TRAIN, MOST_LEARNED), baskets.of(VALID, most=2_000)
         self.n_rows = self.train.size
-        _, items = baskets.targets(self.train)
-        self.n_named = 1 + int(baskets.bought.items.max(initial=0))
-        self.counts = np.bincount(items, minlength=baskets.n_items).astype(np.float64)
-        # The power flattens popularity: tail items must be negatives too.
-        flat = (self.counts + 1.0) ** 0.75 * (np.arange(baskets.n_items) > 0)
-        self.chance = flat / flat.sum()
 
-    def loss(self, model: nn.Module, rows: NDArray[np.int64], seed: int) -> Tensor:
-        """Sampled softmax; see basket_loss."""
-        return self._loss(model, self.train[rows], seed)
+    def loss(self, model: nn.Module, rows: NDArray[np.int64], seed: int) -> Tensor:  # noqa: ARG002 - nothing is sampled
+        """See basket_loss."""
+        return self._loss(model, self.train[rows])
 
     def validation_loss(self, model: nn.Module) -> float:
-        """The same on the validation window, with the same sample at every pass."""
-        batches = [self.valid[first : first + 256] for first in range(0, self.valid.size, 256)]
-        losses = [self._loss(model, rows, seed).item() * rows.size for seed, rows in enumerate(batches)]
+        """The same on the validation window."""
+        losses = [float(self._loss(model, rows)) * rows.size for rows in _batches(self.valid)]
         return sum(losses) / max(self.valid.size, 1)
 
-    def _loss(self, model: nn.Module, rows: NDArray[np.int64], seed: int) -> Tensor:
+    def _loss(self, model: nn.Module, rows: NDArray[np.int64]) -> Tensor:
         assert isinstance(model, Recommendation)
-        history = self.baskets.history[rows]
-        own, is_bought, is_repeated, negatives = self._candidates(rows, seed)
-        is_own = torch.zeros(rows.size, self.baskets.n_items, dtype=torch.bool).scatter(1, own, True)[:, negatives]
-        log_chance = np.log(-np.expm1(N_NEGATIVES * np.log1p(-self.chance[negatives.numpy()])))
-        log_counts = torch.cat(
-            [
-                torch.where(is_repeated, DROPPED, 0.0),
-                torch.where(is_own, DROPPED, torch.from_numpy(log_chance).float()),
-            ],
-            dim=1,
-        )
-        scores = candidate_scores(model, history, own, negatives)
-        return basket_loss(scores, functional.pad(is_bought, (0, negatives.numel())), log_counts)
-
-    def _candidates(self, rows: NDArray[np.int64], seed: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Every row's basket and history, what of it was bought and what repeats; negatives that all rows share."""
-        offsets, items = self.baskets.targets(rows)
-        lengths = np.diff(offsets)
-        bought = torch.zeros(rows.size, int(lengths.max(initial=1)), dtype=torch.int64)
-        place = np.arange(items.size) - np.repeat(offsets[:-1], lengths)
-        bought[np.repeat(np.arange(rows.size), lengths), place] = torch.from_numpy(items.astype(np.int64))
-        own = torch.cat([bought, self.baskets.history[rows]], dim=1)
-        ordered, order = own.sort(dim=1, stable=True)  # stable: a bought item comes before itself in the history
-        same = torch.zeros_like(own, dtype=torch.bool)
-        same[:, 1:] = ordered[:, 1:] == ordered[:, :-1]
-        is_repeated = torch.zeros_like(same).scatter(1, order, same) | (own == 0)
-        drawn = np.random.default_rng(seed).choice(self.chance.size, N_NEGATIVES, p=self.chance)
-        is_bought = functional.pad(bought > 0, (0, own.shape[1] - bought.shape[1]))
-        return own, is_bought, is_repeated, torch.from_numpy(np.unique(drawn))
-
-
-def candidate_scores(model: Recommendation, history: Tensor, own: Tensor, negatives: Tensor) -> Tensor:
-    """What Recommendation.forward gives for each row's own items and negatives not among them, without all the others.
-
-    history    (batch, HISTORY) int64
-    own        (batch, n_own) int64
-    negatives  (n_negatives,) int64
-    returns    (batch, n_own + n_negatives) float32
-    """
-    shopper = model.shopper(history)
-    found = model.base[own] + (model.item(own) @ shopper.unsqueeze(2)).squeeze(2)
-    others = model.base[negatives] + shopper @ model.item(negatives).T
-    if not model.has_repeats:
-        return torch.cat([found, others], dim=1)
-    # The table is counted, not learned: no gradient runs through its dense scores, only through their rate.
-    successors, scores = model.after(history)
-    following = torch.zeros(history.shape[0], model.base.shape[0]).scatter_add(1, successors, scores)
-    rate = model.follow_rate()
-    of_own = torch.exp(found) + model.again(own, model.counts(own, history)) + rate * following.gather(1, own)
-    of_others = torch.exp(others) + rate * following[:, negatives]
-    return torch.log(torch.cat([of_own, of_others], dim=1) + TINY)
+        events = self.baskets.events(rows)
+        items = events.item.numpy()
+        is_bought = _is_bought(self.baskets, rows, items) & (events.kind.numpy() == ORDER) & (items > 0)
+        device = model.silence.device
+        events = Events(*(column.to(device) for column in events))
+        even = torch.zeros(1, self.baskets.n_items, device=device).expand(rows.size, -1)
+        scored = model.grouped(events, even[:, :0], even)
+        group = scored.groups(events.item)
+        # Of an item's places the one that its group is named after stands for all.
+        n_places = items.shape[1]
+        own = group == torch.arange(1, n_places + 1, device=device) + (scored.follows.shape[1] - 1 - n_places)
+        is_candidate = own & (events.kind == ORDER) & (events.item > 0)
+        again = model.again(scored, events).gather(1, group)
+        return basket_loss(again, torch.from_numpy(is_bought).to(device) & is_candidate, is_candidate)
 
 
 def _thinned(rows: NDArray[np.int64], most: int | None) -> NDArray[np.int64]:
@@ -156,50 +127,56 @@ def baskets_of(dataset: Dataset, rows: Rows) -> Baskets:
     rows  from Dataset.weekly
     """
     n_items = max(len(dataset.vocabulary.item_ids), N_TOP_ITEMS) + 1
-    history = torch.from_numpy(rows.item_history.astype(np.int64))
     part = dataset.splits.part(rows.at_s, WEEK_S)
-    return Baskets(rows, part, history, next_items(dataset, rows.shopper, rows.at_s), n_items)
+    sequences = sequences_of(dataset.ledger, dataset.splits)
+    ends = sequences.ends(rows.shopper, rows.at_s)
+    return Baskets(rows, part, sequences, ends, next_items(dataset, rows.shopper, rows.at_s), n_items)
 
 
 def study(
-    dataset: Dataset, baskets: Baskets, recipe: Recipe, progress: Progress, checkpoint: Path | None
+    dataset: Dataset,
+    baskets: Baskets,
+    behaviour: Behaviour,
+    recipe: Recipe,
+    progress: Progress,
+    checkpoint: Path | None,
 ) -> tuple[Recommendation, Evidence]:
-    """Fit ours, choose the blend and calibrate on validation, and rank all items for the test weeks beside rivals."""
-    task = NextBasket(baskets)
+    """Fit ours, choose the fusion and calibrate on validation, and rank all items for the test weeks beside rivals."""
     table = _table(dataset, baskets.n_items)
-    ours = _built(task, table, recipe.seed)
+    with torch.no_grad():
+        vectors = behaviour.eval().table()
+    task = BoughtAgain(baskets)
+    counts = np.bincount(baskets.targets(baskets.of(TRAIN))[1], minlength=baskets.n_items).astype(np.float64)
+    ours = _built(baskets, behaviour, table, recipe.seed)
     fitted = fit(ours, task, recipe, lambda step: progress(f"recommendation: {step}"), checkpoint)
-    alone = _built(task, table, recipe.seed, has_repeats=False)
-    fit(
-        alone,
-        task,
-        replace(recipe, n_epochs=min(recipe.n_epochs, 3)),
-        lambda step: progress(f"net-alone rival: {step}"),
-    )
-    _choose_blend(ours, baskets)
-    _calibrate(ours, baskets)
+    _choose_fusion(ours, baskets, vectors)
+    _calibrate(ours, baskets, vectors)
     test = baskets.of(TEST, MOST_RANKED)
-    popular = torch.from_numpy(task.counts).float()
+    popular = torch.from_numpy(counts).float()
     rivals: dict[str, Scores] = {
-        "table and net, blended": lambda rows: _scored(ours, baskets.history[rows]),
+        "behaviour, table and repeats, fused": lambda rows: _scored(ours, baskets.events(rows), vectors),
         "own purchase frequency, all history": lambda rows: _own_frequency(dataset, baskets, rows) + 1e-6 * popular,
-        "own purchase frequency, item history": lambda rows: _in_history(baskets, rows) + 1e-6 * popular,
+        "own purchase frequency, same events": lambda rows: _in_history(baskets, rows) + 1e-6 * popular,
         "transition table alone": lambda rows: torch.from_numpy(
-            transitions.scores(table, baskets.history[rows].to(torch.int32).numpy())
+            transitions.scores(table, baskets.events(rows).item.to(torch.int32).numpy())
         ),
-        "net alone": lambda rows: _scored(alone, baskets.history[rows]),
+        "behaviour alone": lambda rows: _alone(behaviour, baskets.events(rows), vectors),
         "popularity": lambda rows: popular.expand(rows.size, -1),
     }
     ranked = {name: best_items(scores, test) for name, scores in rivals.items()}
     evidence = _evidence(baskets, test, ranked)
-    probs, bought = _top_probs(ours, baskets, _weeks(baskets, TEST, MOST_RANKED))
+    probs, bought = _top_probs(ours, baskets, _weeks(baskets, TEST, MOST_RANKED), vectors)
+    power, of_table, _, share = (float(value) for value in ours.fusion)
     return ours, replace(
         evidence,
         seconds=fitted.seconds,
         n_parameters=sum(parameter.numel() for parameter in ours.parameters()),
         reliability={"a recommended item is bought within 7 days": calibration_bins(probs, bought)},
         rows=[_with_error(evidence.rows[0], metrics.calibration_error(probs, bought)), *evidence.rows[1:]],
-        notes=(f"Blend chosen on validation: repeats {ours.blend[0]:g} and table {ours.blend[1]:g} times as fitted.",),
+        notes=(
+            f"Chosen on validation: behaviour to the power {power:g}, table to {of_table:g}, repeats {share:g} times "
+            "as fitted.",
+        ),
     )
 
 
@@ -216,21 +193,12 @@ def best_items(scores: Scores, rows: NDArray[np.int64]) -> NDArray[np.int32]:
     return np.concatenate(best).astype(np.int32)
 
 
-def _built(task: NextBasket, table: transitions.Transitions, seed: int, *, has_repeats: bool = True) -> Recommendation:
-    """A fresh module that starts from the items' base rates and holds the table."""
+def _built(baskets: Baskets, behaviour: Behaviour, table: transitions.Transitions, seed: int) -> Recommendation:
+    """A fresh module that holds the encoder and the table."""
     torch.manual_seed(seed)
-    model = Recommendation(task.baskets.n_items, has_repeats=has_repeats)
-    row = np.repeat(np.arange(table.n_items), np.diff(table.offsets))
-    place = np.arange(row.size) - table.offsets[row]
-    total = np.bincount(row, table.weight, minlength=table.n_items)
-    model.successor[row, place] = torch.from_numpy(table.successor)
-    model.worth[row, place] = torch.from_numpy(table.weight / np.sqrt(total[row])).float()
-    n_weeks = max(task.n_rows, 1)
-    with torch.no_grad():
-        # Log of how many training baskets hold the item, plus what makes it a log-odds near those of a chosen item.
-        model.base.copy_(torch.from_numpy(np.log((task.counts + 0.5) / n_weeks)).float())
-        model.base[0] = SILENT
-        model.base[task.n_named :] = SILENT
+    model = Recommendation(behaviour)
+    model.take_table(table)
+    model.silence[1 + int(baskets.bought.items.max(initial=0)) :] = SILENT
     return model
 
 
@@ -239,17 +207,21 @@ def _table(dataset: Dataset, n_items: int) -> transitions.Transitions:
     ledger = dataset.ledger
     kept = (ledger.kind == ORDER) & (ledger.item > 0) & (ledger.time_s < dataset.splits.train_until_s)
     ends = np.concatenate([[0], np.cumsum(kept)])[ledger.offsets]
-    return transitions.transitions(ledger.item[kept], ends, n_items, n_kept=N_SUCCESSORS)
+    return transitions.transitions(ledger.item[kept], ends, n_items)
 
 
-def _scored(model: Recommendation, history: Tensor) -> Tensor:
+def _scored(model: Recommendation, events: Events, vectors: Tensor) -> Tensor:
     with torch.no_grad():
-        scores: Tensor = model(history)
-    return scores
+        return model.scored(events, vectors).score
+
+
+def _alone(behaviour: Behaviour, events: Events, vectors: Tensor) -> Tensor:
+    with torch.no_grad():
+        return behaviour.shopper(events, vectors) @ vectors.T
 
 
 def _in_history(baskets: Baskets, rows: NDArray[np.int64]) -> Tensor:
-    history = baskets.history[rows]
+    history = baskets.events(rows).item
     none = torch.zeros(rows.size, baskets.n_items)
     return none.scatter_add(1, history, (history > 0).float())
 
@@ -269,53 +241,64 @@ def _own_frequency(dataset: Dataset, baskets: Baskets, rows: NDArray[np.int64]) 
     return torch.from_numpy(scores)
 
 
-def _choose_blend(ours: Recommendation, baskets: Baskets) -> None:
-    """Keep the shares of repeats and table with the best NDCG on validation."""
+def _choose_fusion(ours: Recommendation, baskets: Baskets, vectors: Tensor) -> None:
+    """Keep the share of repeats and the powers with the best NDCG on validation, one after the other."""
     rows = baskets.of(VALID, 1_000)
     if rows.size == 0:
         return
     offsets, items = baskets.targets(rows)
-    found: dict[tuple[float, float], float] = {}
-    for repeat, table in product(REPEAT_SHARES, TABLE_SHARES):
-        ours.blend.copy_(torch.tensor([repeat, table]))
-        ranked = best_items(lambda asked: _scored(ours, baskets.history[asked]), rows)
-        found[repeat, table] = float(metrics.ranking_gains(ranked, offsets, items)[:, 1].mean())
-    ours.blend.copy_(torch.tensor(max(found, key=lambda shares: found[shares])))
+
+    def best(place: int, choices: Sequence[float]) -> None:
+        found: dict[float, float] = {}
+        for choice in choices:
+            ours.fusion[place] = choice
+            ranked = best_items(lambda asked: _scored(ours, baskets.events(asked), vectors), rows)
+            found[choice] = float(metrics.ranking_gains(ranked, offsets, items)[:, 1].mean())
+        ours.fusion[place] = max(found, key=lambda choice: found[choice])
+
+    best(3, REPEAT_SHARES)
+    best(1, TABLE_POWERS)
+    best(0, BEHAVIOUR_POWERS)
+    best(3, [float(ours.fusion[3]) * factor for factor in (0.25, 0.5, 1.0, 2.0, 4.0)])
 
 
 def _weeks(baskets: Baskets, part: int, most: int) -> NDArray[np.int64]:
     """Weeks of a window with a history, whether or not anything was bought: a probability must count those too."""
-    return _thinned(np.flatnonzero((baskets.part == part) & (baskets.rows.item_history[:, -1] > 0)), most)
+    return _thinned(np.flatnonzero((baskets.part == part) & baskets.has_history), most)
 
 
-def _calibrate(ours: Recommendation, baskets: Baskets) -> None:
+def _calibrate(ours: Recommendation, baskets: Baskets, vectors: Tensor) -> None:
     rows = _weeks(baskets, VALID, 3_000)
     if rows.size == 0:
         return
-    scores, items = _top_scores(ours, baskets, rows)
-    length = np.log1p((baskets.history[rows] > 0).sum(dim=1).numpy().astype(np.float64))
-    inputs = np.column_stack([scores.ravel(), np.repeat(length, N_TOP_ITEMS)])
-    fitted = fit_platt(inputs, _is_bought(baskets, rows, items).ravel(), np.array([1.0, 0.0, 0.0]))
+    rates, items, n_known = _top(ours, baskets, rows, vectors)
+    length = np.log1p(n_known.numpy().astype(np.float64))
+    inputs = np.column_stack([rates.numpy().astype(np.float64).ravel(), np.repeat(length, N_TOP_ITEMS)])
+    fitted = fit_platt(inputs, _is_bought(baskets, rows, items.numpy()).ravel(), np.array([1.0, 0.0, 0.0]))
     # A slope above zero keeps the list in descending order of probability.
     ours.calibration.copy_(torch.tensor([max(fitted[0], 0.05), fitted[1], fitted[2]]))
 
 
-def _top_scores(
-    ours: Recommendation, baskets: Baskets, rows: NDArray[np.int64]
-) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    best = [torch.topk(_scored(ours, baskets.history[part])[:, 1:], N_TOP_ITEMS, dim=1) for part in _batches(rows)]
-    scores = torch.cat([top.values for top in best]).numpy().astype(np.float64)
-    return scores, torch.cat([top.indices for top in best]).numpy() + 1
+def _top(
+    ours: Recommendation, baskets: Baskets, rows: NDArray[np.int64], vectors: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Log-rates and indexes of each row's best items, and how many of its events name an item."""
+    rates, items, n_known = [], [], []
+    for part in _batches(rows):
+        events = baskets.events(part)
+        best = torch.topk(_scored(ours, events, vectors), N_TOP_ITEMS, dim=1)
+        rates.append(ours.rate(best.values).detach())
+        items.append(best.indices)
+        n_known.append((events.item > 0).sum(dim=1))
+    return torch.cat(rates), torch.cat(items), torch.cat(n_known)
 
 
 def _top_probs(
-    ours: Recommendation, baskets: Baskets, rows: NDArray[np.int64]
+    ours: Recommendation, baskets: Baskets, rows: NDArray[np.int64], vectors: Tensor
 ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    with torch.no_grad():
-        top = [ours.top(baskets.history[part]) for part in _batches(rows)]
-    items = torch.cat([index for index, _ in top]).numpy().astype(np.int64)
-    probs = torch.cat([prob for _, prob in top]).numpy().astype(np.float64)
-    return probs.ravel(), _is_bought(baskets, rows, items).ravel()
+    rates, items, n_known = _top(ours, baskets, rows, vectors)
+    probs = ours.probabilities(rates, n_known.unsqueeze(1)).numpy().astype(np.float64)
+    return probs.ravel(), _is_bought(baskets, rows, items.numpy()).ravel()
 
 
 def _is_bought(baskets: Baskets, rows: NDArray[np.int64], items: NDArray[np.int64]) -> NDArray[np.bool_]:

@@ -28,6 +28,8 @@ N_CHUNKS = 4
 # Rows encoded at once where nothing is learned, and moments that a pass is judged by.
 N_AT_ONCE, N_ASKED = 256, 2_000
 N_NEGATIVES, MOST_RANKED, K = 512, 5_000, 10
+# Chosen on the validation window (LOG.md).
+RECIPE = Recipe(n_epochs=3, batch=32, learning_rate=2e-3)
 KIND_NAMES = ("view", "cart", "order", "refund")
 Scores = Callable[[Events], Tensor]
 Floats = NDArray[np.float64]

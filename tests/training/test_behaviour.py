@@ -142,3 +142,9 @@ def test_a_module_comes_back_from_its_state_alone() -> None:
     model.is_known[7] = 0.0
     again = Behaviour.from_state(model.state_dict()).eval()
     assert torch.equal(again(events_of(1, 2))[0], model(events_of(1, 2))[0])
+
+
+def test_items_that_a_shopper_never_saw_are_ranked_too() -> None:
+    task = NextEvent(circles(), N_ITEMS + 5, N_PLACES, 10)
+    assert task.chance[0] == 0.0
+    assert (task.chance[1:] > 0).all()
