@@ -24,10 +24,11 @@ class _OnWeeks(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.standard = Standard()
+        n_read = WIDTH + N_FEATURES + VECTOR_WIDTH
         self.head = nn.Sequential(
-            nn.Linear(WIDTH + N_FEATURES + VECTOR_WIDTH, N_HIDDEN), nn.ReLU(), nn.Dropout(0.1), nn.Linear(N_HIDDEN, N_LABELS)
+            nn.Linear(n_read, N_HIDDEN), nn.ReLU(), nn.Dropout(0.1), nn.Linear(N_HIDDEN, N_LABELS)
         )
-        self.line = nn.Linear(WIDTH + N_FEATURES + VECTOR_WIDTH, N_LABELS)
+        self.line = nn.Linear(n_read, N_LABELS)
         nn.init.zeros_(self.line.weight)
 
     def learn(self, features: Tensor) -> None:
