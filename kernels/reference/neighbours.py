@@ -65,7 +65,7 @@ def pair_weights(sessions: Sessions, kinship: Kinship) -> dict[tuple[int, int], 
 
 def _vote(number: int, sessions: Sessions, kinship: Kinship) -> float:
     age = len(sessions) - 1 - number
-    return 0.5 ** (age / kinship.age_sessions) / float(len(sessions[number]) ** kinship.length_power)
+    return float(0.5 ** (age / kinship.age_sessions) / len(sessions[number]) ** kinship.length_power)
 
 
 def _closeness(distance: int, kinship: Kinship) -> float:
