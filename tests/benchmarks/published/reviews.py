@@ -101,23 +101,22 @@ def fold_of(hotel: Ints, seed: int) -> Ints:
 
 
 def learned(corpus: Corpus, train: Ints, seed: int) -> RiskReview:
-    """A model of some reviews; passes and calibration are taken from what it says of hotels left out of training.
+    """A model of some reviews, calibrated on what its like say of hotels that they were not taught.
 
     train  (n,) int64  rows; nothing else is read
     """
-    recipe = replace(RECIPE, seed=seed)
-    inner = corpus.hotel[train] % N_INNER
-    held_out, n_passes = np.zeros(train.size), []
+    inner, held_out = corpus.hotel[train] % N_INNER, np.zeros(train.size)
     for fold in range(N_INNER):
-        kept, left = train[inner != fold], train[inner == fold]
-        model, fitted = fit_review(corpus.reviews, kept, left, recipe, _silent)
-        n_passes.append(fitted.best_epoch + 1)
-        held_out[inner == fold] = logits_of(model, corpus.reviews.style, left)
-    # No hotel is left to watch: as many passes as were best on those left out, and the loss of the training rows falls.
-    recipe = replace(recipe, n_epochs=round(float(np.mean(n_passes))))
-    model, _ = fit_review(corpus.reviews, train, train, recipe, _silent)
+        model = _taught(corpus, train[inner != fold], seed)
+        held_out[inner == fold] = logits_of(model, corpus.reviews.style, train[inner == fold])
+    model = _taught(corpus, train, seed)
     model.take_calibration(*calibration(held_out, corpus.reviews.is_deceptive[train]))
     return model
+
+
+def _taught(corpus: Corpus, rows: Ints, seed: int) -> RiskReview:
+    """All passes over some reviews: the loss watched is their own and falls to the end; the ridge is the brake."""
+    return fit_review(corpus.reviews, rows, rows, replace(RECIPE, seed=seed), _silent)[0]
 
 
 def linear(corpus: Corpus, train: Ints, test: Ints) -> dict[str, tuple[Floats, Floats]]:
@@ -232,13 +231,15 @@ def measure(raw: Path | None) -> Study:
 
 PROTOCOL = (
     "400 deceptive and 400 truthful positive reviews of 20 hotels; five folds of four whole hotels each, all 800"
-    " reviews scored by a model that never saw their hotel; each of the three seeds deals the hotels out anew. Passes"
-    " and calibration are chosen within the training hotels."
+    " reviews scored by a model that never saw their hotel; each of the three seeds deals the hotels out anew."
+    " Calibrated within the training hotels."
 )
 NOTES = (
     "The lengths of the n-grams were chosen by cross-validation on these reviews, between .895 (words alone) and .9075;"
-    " the ridge on their scores on two further ways to deal out the hotels, .910 after .899 without. The interval does"
-    " not hold that choice.",
+    " the ridge on their scores on two further ways to deal out the hotels, .910 after .899 without. Two earlier recipes,"
+    " stopped early with and without the ridge, had .898 on the seeds' own folds. The interval holds none of this choice.",
+    "The logistic rivals' probabilities are as scikit-learn gives them; ours are calibrated, which is most of the"
+    " difference in calibration error.",
     "The deceptive reviews were written to order for a dollar, the truthful ones are from TripAdvisor: the figure says"
     " how well the two sources are told apart, which is more than how well a shop's liars are.",
 )
