@@ -236,8 +236,9 @@ PROTOCOL = (
 )
 NOTES = (
     "The lengths of the n-grams were chosen by cross-validation on these reviews, between .895 (words alone) and .9075;"
-    " the ridge on their scores on two further ways to deal out the hotels, .910 after .899 without. Two earlier recipes,"
-    " stopped early with and without the ridge, had .898 on the seeds' own folds. The interval holds none of this choice.",
+    " the ridge on their scores on two further ways to deal out the hotels, .910 after .899 without. Two earlier"
+    " recipes, stopped early with and without the ridge, had .898 on the seeds' own folds. The interval holds none of"
+    " this choice.",
     "The logistic rivals' probabilities are as scikit-learn gives them; ours are calibrated, which is most of the"
     " difference in calibration error.",
     "The deceptive reviews were written to order for a dollar, the truthful ones are from TripAdvisor: the figure says"
