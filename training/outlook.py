@@ -20,10 +20,11 @@ from training.dataset import NEITHER, TEST, TRAIN, VALID, Dataset, Rows, check_n
 from training.evidence import Evidence, Reliability, Row, calibration_bins, differences, interval, shopper_weights
 from training.labels import bought_categories
 from training.loop import Progress, Recipe, fit
-from training.models.tags import N_LABELS, VECTOR, Logistic, Tags, tags_loss
+from training.models.tags import N_LABELS, Logistic, Tags, tags_loss
 from training.multilabel import Cases, Said, Truth
 from training.sources.tables import InvalidTable
 from training.tag_labels import outcomes_of, session_outcomes, session_rows
+from training.tensors import VECTOR_WIDTH
 
 # Passes, batch and rate were chosen on the validation window (LOG.md).
 RECIPE = Recipe(n_epochs=5, batch=512, learning_rate=1e-3, weight_decay=1e-4)
@@ -48,7 +49,7 @@ class Outlook:
     shopper   (n,) int64
     at_s      (n,) int64
     features  (n, N_FEATURES) float32
-    vectors   (n, VECTOR) float32
+    vectors   (n, VECTOR_WIDTH) float32
     labels    (n, N_LABELS) bool
     observed  (n, N_LABELS) int8   the window that holds the label, NEITHER where it could not be seen
     n_weekly  shopper-weeks, which stand first
@@ -129,9 +130,9 @@ def label_names(dataset: Dataset) -> tuple[str, ...]:
 def without_vectors(rows: Rows) -> NDArray[np.float32]:
     """Vectors of shoppers who were not encoded.
 
-    returns  (n, VECTOR) float32  zeros
+    returns  (n, VECTOR_WIDTH) float32  zeros
     """
-    return np.zeros((len(rows), VECTOR), np.float32)
+    return np.zeros((len(rows), VECTOR_WIDTH), np.float32)
 
 
 class OutlookTask:
@@ -170,7 +171,7 @@ def logits_of(model: nn.Module, features: NDArray[np.float32], vectors: NDArray[
     """Log-odds of many rows, in batches that fit a cache; the mean of the members.
 
     features  (n, N_FEATURES) float32
-    vectors   (n, VECTOR) float32
+    vectors   (n, VECTOR_WIDTH) float32
     returns   (n, N_LABELS) float64
     """
     found = [np.zeros((0, N_LABELS))]

@@ -19,7 +19,7 @@ from training.configs import config_of
 from training.dataset import DAY_S, NEITHER, TEST, TRAIN, VALID, Dataset, dataset_of
 from training.loop import Recipe
 from training.models.piecewise import Piecewise
-from training.models.tags import N_LABELS, VECTOR, Logistic, Served, Tags, tags_loss
+from training.models.tags import N_LABELS, VECTOR_WIDTH, Logistic, Served, Tags, tags_loss
 from training.multilabel import Cases, Said, Truth
 from training.outlook import Outlook, OutlookTask, cases_of, fit_tags, outlook_of, recent_share, said_of
 from training.sources.tables import InvalidTable, Shop
@@ -79,7 +79,7 @@ def planted(n: int = 1_800) -> Outlook:
     observed = np.full((n, N_LABELS), NEITHER, np.int8)
     observed[:, [0, N_CATEGORIES + 1]] = np.repeat([TRAIN, VALID, TEST], n // 3)[:, None]
     at_s = np.repeat(np.arange(3) * WEEK_S, n // 3)
-    vectors = np.zeros((n, VECTOR), np.float32)
+    vectors = np.zeros((n, VECTOR_WIDTH), np.float32)
     return Outlook(np.arange(n) % (n // 3), at_s, features, vectors, labels, observed, n, np.arange(3) * WEEK_S)
 
 
@@ -237,7 +237,7 @@ def test_nobody_and_one_row_are_answered_and_unused_slots_say_nought() -> None:
     model = Tags().eval()
     model.learn(torch.rand(50, N_FEATURES))
     model.is_used[[3, N_CATEGORIES]] = 0.0
-    category, tag = Served(model)(torch.zeros(1, N_FEATURES), torch.zeros(1, VECTOR))
+    category, tag = Served(model)(torch.zeros(1, N_FEATURES), torch.zeros(1, VECTOR_WIDTH))
     assert category.shape == (1, N_CATEGORIES)
     assert tag.shape == (1, N_FUTURE_TAGS)
     assert category[0, 3] == tag[0, 0] == 0.0
@@ -256,7 +256,7 @@ def test_what_is_served_is_what_torch_says_for_any_batch(tmp_path: Path) -> None
     draw = np.random.default_rng(0)
     rows = {
         "features": (draw.random((7, N_FEATURES)) * 9).astype(np.float32),
-        "shopper_vector": draw.normal(size=(7, VECTOR)).astype(np.float32),
+        "shopper_vector": draw.normal(size=(7, VECTOR_WIDTH)).astype(np.float32),
     }
     expected = stage(tmp_path / "tags", served, Served.signature, rows, config_of("tags", Served.signature))
     for some in (rows, {name: array[:1] for name, array in rows.items()}):
