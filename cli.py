@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.markup import escape
 
 from evaluation import terminal
 
@@ -131,11 +130,13 @@ def train(
     ] = False,
     again: Annotated[bool, typer.Option("--again", help="Train even if nothing has changed.")] = False,
 ) -> None:
-    """Train response, uplift and recommendation, each beside its simple rival; a killed run continues."""
+    """Train every model beside its simple rival; a killed run continues, and torchrun's workers train as one."""
     from evaluation.page import losses, model_tables
     from training.fit import train as fit
     from training.freshness import digest_of, is_fresh, sources_of
+    from training.workers import is_first_worker
 
+    terminal.console.quiet = not is_first_worker()  # under torchrun one worker speaks for all
     with terminal.step("train") as step:
         stamp = into / "trained"
         digest = digest_of([shop / "shop.json", *sources_of("kernels", "training")], f"quick={quick}")
@@ -144,6 +145,8 @@ def train(
         else:
             stamp.unlink(missing_ok=True)
             fit(shop, into, progress=step.say, quick=quick)
+            if not is_first_worker():
+                return
             stamp.write_text(digest)
     evaluation = _json(into / "evaluation.json")
     for title, table in model_tables(evaluation):
@@ -157,6 +160,9 @@ def export(
     shop: ShopFolder = SHOP,
     models: ModelsFolder = MODELS,
     again: Annotated[bool, typer.Option("--again", help="Export even if nothing has changed.")] = False,
+    accept_losses: Annotated[
+        bool, typer.Option("--accept-losses", help="Ship a model even if it lost to a simple rival.")
+    ] = False,
 ) -> None:
     """Write the model repository, once torch, ONNX Runtime and a real Triton agree on held-out rows."""
     from server.problems import WrongRepository
@@ -178,27 +184,25 @@ def export(
         if release and not again and is_fresh(stamp, f"{digest} {release}"):
             step.say(f"{settings.repository} is up to date: release {release}")
             return
-        _export(shop, models, settings, step)
+        _export(shop, models, settings, accept_losses, step)
         release = open_repository(settings.repository).release
         stamp.write_text(f"{digest} {release}")
         step.say(f"release {release} stands in {settings.repository}")
 
 
-def _export(shop: Path, models: Path, settings: "Settings", step: terminal.Step) -> None:
-    from dataclasses import asdict
-
-    from server.triton.client import Models
+def _export(shop: Path, models: Path, settings: "Settings", accept_losses: bool, step: terminal.Step) -> None:
+    from server.triton.asking import ask_now
     from server.triton.process import started
-    from training.export import Answers, export
+    from training.export import Answers, Exported, export
 
     @contextmanager
-    def serve(staged: Path) -> Iterator[Answers]:
+    def serve(staged: Path, models: "Sequence[str]") -> Iterator[Answers]:
         # Always a Triton of our own: one that somebody else runs does not serve what is being checked.
-        with started(staged, folder=settings.triton) as triton:
-            models = Models(triton.address)
-            yield lambda features, item_history: asdict(models.predict_now(features, item_history))
+        with started(staged, models, folder=settings.triton) as triton:
+            yield lambda model, tensors: ask_now(triton.address, model, tensors)
 
-    for model, parity in export(shop, models, settings.repository, serve, step.say).items():
+    asked = Exported(shop, models, settings.repository, accept_losses)
+    for model, parity in export(asked, serve, step.say).items():
         step.say(f"{model} against torch: ONNX Runtime {parity.onnxruntime:.1e}, Triton {parity.triton:.1e} at most")
 
 
@@ -280,14 +284,8 @@ def doctor() -> None:
     from server.doctor import examine
     from server.settings import load_settings
 
-    settings, is_well = load_settings(), True
-    for finding in examine(settings, settings.triton):
-        mark = "[green]ok[/]  " if finding.is_ok else "[red]no[/]  " if finding.is_needed else "[yellow]--[/]  "
-        terminal.console.print(f"{mark}{finding.part:<20}{escape(finding.found)}", soft_wrap=True)
-        if not finding.is_ok:
-            terminal.console.print(f"    {'':<20}{finding.remedy}", style="dim", soft_wrap=True, markup=False)
-        is_well = is_well and (finding.is_ok or not finding.is_needed)
-    raise typer.Exit(0 if is_well else 1)
+    settings = load_settings()
+    raise typer.Exit(0 if terminal.say_findings(examine(settings, settings.triton)) else 1)
 
 
 @app.command()

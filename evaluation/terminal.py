@@ -6,7 +6,7 @@ In: values of the verbs. Out: lines on standard output. Called by cli.py only.
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from rich.console import Console
 from rich.markup import escape
@@ -44,6 +44,33 @@ def step(name: str) -> Iterator[Step]:
     """Show that a step is running, for as long as the block does."""
     with console.status(name) as status:
         yield Step(name, status)
+
+
+class Finding(Protocol):
+    """One thing that `stratagem doctor` looked at; see server/doctor.py."""
+
+    @property
+    def part(self) -> str: ...
+    @property
+    def found(self) -> str: ...
+    @property
+    def remedy(self) -> str: ...
+    @property
+    def is_ok(self) -> bool: ...
+    @property
+    def is_needed(self) -> bool: ...
+
+
+def say_findings(findings: Iterable[Finding]) -> bool:
+    """Print what was found and how to get what is missing; False if something that is needed is."""
+    is_well = True
+    for finding in findings:
+        mark = "[green]ok[/]  " if finding.is_ok else "[red]no[/]  " if finding.is_needed else "[yellow]--[/]  "
+        console.print(f"{mark}{finding.part:<20}{escape(finding.found)}", soft_wrap=True)
+        if not finding.is_ok:
+            console.print(f"    {'':<20}{finding.remedy}", style="dim", soft_wrap=True, markup=False)
+        is_well = is_well and (finding.is_ok or not finding.is_needed)
+    return is_well
 
 
 def warn(sentence: str) -> None:

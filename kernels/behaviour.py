@@ -1,8 +1,8 @@
 """Behaviour sequences: the last events of a shopper as item, kind, gap and price band, for models of sequences.
 
-In: a ledger and queries, or one event at a time with the shopper's ring. Out: four columns, newest last, padded with
-zeros on the left. training and the online store call them. A gap is told as a bucket of its logarithm: models embed it,
-and equal ratios of time matter equally.
+In: a ledger and queries. Out: four columns, newest last, padded with zeros on the left. training/features writes them
+for models outside this system; our own encoder reads event_history.py. A gap is told as a bucket of its logarithm:
+models embed it, and equal ratios of time matter equally.
 """
 
 from dataclasses import dataclass
@@ -12,8 +12,7 @@ from numba import njit, prange
 from numpy.typing import NDArray
 
 from kernels.checks import check, check_array, check_each, plain
-from kernels.compiled import entry
-from kernels.ledger import REDEMPTION, VIEW, Ledger
+from kernels.ledger import Ledger
 from kernels.parallel import row_edges, spread
 
 LENGTH = 200
@@ -36,18 +35,6 @@ class Sequences:
     kind: NDArray[np.int8]
     gap: NDArray[np.int8]
     band: NDArray[np.int8]
-
-
-@dataclass(frozen=True)
-class Ring:
-    """The last events of one shopper, each overwritten when `length` others have come.
-
-    columns  Sequences of one row, in the order of their places in the ring
-    clock    (2,) int64  events ever; time of the last one
-    """
-
-    columns: Sequences
-    clock: NDArray[np.int64]
 
 
 def sequences_at(
@@ -78,56 +65,6 @@ def sequences_at(
     out = (told.item, told.kind, told.gap, told.band)
     _sequences(row_edges(shopper.size), columns, plain(band_of_item), plain(shopper), plain(at_s), out)
     return told
-
-
-def empty_ring(length: int = LENGTH) -> Ring:
-    """Return the ring of a shopper without events.
-
-    length   events it holds, > 0
-    returns  Ring of zeros
-    raises   InvalidInput  if length is not positive
-    """
-    check(length > 0, f"length must be > 0, got {length}")
-    return Ring(_empty(1, length), np.zeros(2, np.int64))
-
-
-def apply_event(ring: Ring, time_s: int, item: int, kind: int, band_of_item: NDArray[np.int8]) -> None:
-    """Take one event into a shopper's ring in constant time.
-
-    ring          of the shopper, changed in place
-    time_s        seconds, not before the last event's
-    item          vocabulary index
-    kind          of kernels.ledger
-    band_of_item  (n_items,) int8  price band by vocabulary index
-    raises        InvalidInput     if the kind is unknown or there are no bands
-    """
-    _check_bands(band_of_item, ring.columns.item.shape[1])
-    check(VIEW <= kind <= REDEMPTION, f"kind must be in [{VIEW}, {REDEMPTION}], got {kind}")
-    columns = ring.columns
-    _apply(
-        (columns.item[0], columns.kind[0], columns.gap[0], columns.band[0]),
-        ring.clock,
-        time_s,
-        item,
-        kind,
-        band_of_item,
-    )
-
-
-def read_ring(ring: Ring) -> Sequences:
-    """Return a shopper's last events as of now.
-
-    ring     of the shopper
-    returns  Sequences of one row, the very row that `sequences_at` has after the ring's events
-    """
-    columns = ring.columns
-    shift = -int(ring.clock[0] % columns.item.shape[1])
-    return Sequences(
-        np.roll(columns.item, shift, axis=1),
-        np.roll(columns.kind, shift, axis=1),
-        np.roll(columns.gap, shift, axis=1),
-        np.roll(columns.band, shift, axis=1),
-    )
 
 
 def _empty(n_queries: int, length: int) -> Sequences:
@@ -189,15 +126,3 @@ def _sequences(edges, columns, band_of_item, shopper, at_s, told):
             first, end = columns[0][shopper[row]], columns[0][shopper[row] + 1]
             until = _n_until(first, end, columns[1], at_s[row])
             _copy_last(first, until, columns, band_of_item, row, told)
-
-
-@entry
-def _apply(told, clock, time_s, item, kind, band_of_item):
-    items, kinds, gaps, bands = told
-    place = clock[0] % items.size
-    items[place] = item
-    kinds[place] = kind
-    gaps[place] = _gap_bucket(time_s - clock[1]) if clock[0] > 0 else 0
-    bands[place] = _band(item, band_of_item)
-    clock[0] += 1
-    clock[1] = time_s

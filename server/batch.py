@@ -50,15 +50,13 @@ class Ask:
 class Seen:
     """A batch as the models see it; every shopper is known.
 
-    features      (batch, N_FEATURES) float32
-    item_history  (batch, HISTORY) int32
+    features  (batch, N_FEATURES) float32
     """
 
     asks: Sequence[Ask]
     snapshot: Snapshot
     at_s: Ints
     features: NDArray[np.float32]
-    item_history: NDArray[np.int32]
 
 
 @dataclass(frozen=True)
@@ -172,7 +170,11 @@ def record_of(batch: Batch, row: int) -> dict[str, object]:
             "propensity": choice.propensity[row, eligible].tolist(),
         },
         "features": b2a_base64(batch.seen.features[row].tobytes(), newline=False).decode(),
-        "item_history": b2a_base64(batch.seen.item_history[row].tobytes(), newline=False).decode(),
+        # The encoder's answer is all that the heads and the menu saw of the last events.
+        "encoding": {
+            name: b2a_base64(batch.seen.snapshot.encodings[name][row].tobytes(), newline=False).decode()
+            for name in ("shopper_vector", "item_index", "item_prob")
+        },
     }
 
 

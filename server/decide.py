@@ -1,4 +1,4 @@
-"""The one composed path: state -> features -> one Triton call -> strategy -> durable log -> answer.
+"""The one composed path: state -> features, shopper vector -> one Triton call -> strategy -> durable log -> answer.
 
 In: who asks, for when, and how much time is left. Out: decisions, each on disk before it is returned.
 Every door calls it: server/gateway/strategy.py today.
@@ -7,7 +7,7 @@ Every door calls it: server/gateway/strategy.py today.
 import asyncio
 from collections import Counter, OrderedDict
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -26,6 +26,7 @@ from server.batch import (
     without_budget,
 )
 from server.budget import Budget, StandingPlan
+from server.encoding import Encoder
 from server.feedback import FeedbackLog
 from server.problems import DecisionIdTaken, Problem, TooLate, UnknownShopper
 from server.repository import Repository
@@ -80,6 +81,7 @@ class Decider:
 
     def __post_init__(self) -> None:
         self.budget = Budget(self.states, self.plan)
+        self.encoder = Encoder(self.models, self.states, self.repository.encoder)
         self.terms = Terms(
             shadow_price=self.plan.shadow_price,
             explore_share=self.settings.explore_share,
@@ -190,11 +192,15 @@ class Decider:
             asks = [asks[row] for row in known]
             snapshot = self.states.read([ask.shopper_id for ask in asks])
         at_s = np.array([ask.at_s for ask in asks], np.int64)
-        features, item_history = read_states(snapshot.states, at_s)
-        return Seen(asks, snapshot, at_s, features, item_history), known, ages
+        features, _ = read_states(snapshot.states, at_s)
+        return Seen(asks, snapshot, at_s, features), known, ages
 
     async def _priced(self, seen: Seen, within_s: float) -> Batch:
-        predicted = await self.models.predict(seen.features, seen.item_history, within_s)
+        deadline_s = asyncio.get_running_loop().time() + within_s
+        shopper_ids = [ask.shopper_id for ask in seen.asks]
+        seen = replace(seen, snapshot=await self.encoder.freshened(shopper_ids, seen.snapshot, within_s))
+        left_s = deadline_s - asyncio.get_running_loop().time()
+        predicted = await self.models.predict(seen.features, seen.snapshot.encodings, left_s)
         draws = Draws(self.budget.left_micros, self._key)
         return batch_of(seen, predicted, self.repository.catalogue, self._economics, self.terms, draws)
 

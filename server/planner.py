@@ -16,6 +16,7 @@ import polars as pl
 from kernels.features import read_states
 from server.batch import CONTACTS
 from server.budget import NO_PLAN, StandingPlan
+from server.encoding import Encoder
 from server.problems import InvalidRequest, WrongPlan
 from server.repository import Repository, open_repository
 from server.settings import Settings
@@ -99,13 +100,13 @@ def audience_of(
     raises    ModelUnavailable  if Triton does not answer; InvalidRequest  if the store is empty
     """
     catalogue, shopper_ids, menus = repository.catalogue, list[str](), list[Menu]()
-    table = catalogue.offers_between(at_s, at_s)
+    table, encoder = catalogue.offers_between(at_s, at_s), Encoder(models, states, repository.encoder)
     unbounded = np.iinfo(np.int64).max
     for piece in states.shopper_ids(settings.batch_rows):
-        snapshot = states.read(piece)
+        snapshot = encoder.freshened_now(piece, states.read(piece))
         moments = np.full(len(piece), at_s, np.int64)
-        features, history = read_states(snapshot.states, moments)
-        predicted = models.predict_now(features, history)
+        features, _ = read_states(snapshot.states, moments)
+        predicted = models.predict_now(features, snapshot.encodings)
         sent = table.sent(len(piece), snapshot.sent_row, snapshot.sent_key)
         contacts = features[:, CONTACTS].astype(np.float64)
         asking = Asking(moments, sent, contacts, np.full(len(piece), unbounded))

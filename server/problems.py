@@ -16,6 +16,7 @@ class Problem(Exception):  # noqa: N818 - the names say what is wrong
     ModelUnavailable   UNAVAILABLE          safe to retry with the same decision_id: nothing was decided
     TooLate            DEADLINE_EXCEEDED    safe to retry with more time: nothing was changed
     LogUnavailable     UNAVAILABLE          the disk does not take the log: nothing was acknowledged
+    NotInRelease       FAILED_PRECONDITION  the operator must train and export the model that is asked for
     WrongRepository    FAILED_PRECONDITION  the operator must export the models again or restore the file
     WrongState         FAILED_PRECONDITION  the operator must load the shoppers' state again
     WrongPlan          FAILED_PRECONDITION  the operator must make a plan with this release
@@ -60,6 +61,12 @@ class LogUnavailable(Problem):
     """The durable log cannot be written."""
 
     status = StatusCode.UNAVAILABLE
+
+
+class NotInRelease(Problem):
+    """The release was exported without this model."""
+
+    status = StatusCode.FAILED_PRECONDITION
 
 
 class WrongRepository(Problem):

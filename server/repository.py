@@ -19,6 +19,9 @@ from kernels.tag_limits import TagLimits
 from server.problems import WrongRepository
 from server.strategy.catalogue import Catalogue, ChannelName, Items, Lift, Offer
 
+# What every release serves, and what it serves where the shop's data were enough to learn it.
+ALWAYS, SOMETIMES = ("encoder", "predictions"), ("session", "risk_transaction", "risk_review")
+ENCODER_GRAPH = "encoder/1/model.onnx"
 ITEM_COLUMNS = {
     "item_id": pl.String,
     "title": pl.String,
@@ -34,14 +37,18 @@ class Repository:
     """One release of the models and the shop it knows.
 
     release     hash of the release, 12 hexadecimal digits
+    encoder     hash of the encoder's graph: vectors made by another one do not fit
     vocabulary  hash of the item vocabulary: states written under another one do not fit
+    served      names of the models that Triton loads
     features    names of the feature columns the models were trained on, in order
     tag_limits  what shoppers' tags are told against; None in a release that was exported without
     """
 
     folder: Path
     release: str
+    encoder: str
     vocabulary: str
+    served: tuple[str, ...]
     features: tuple[str, ...]
     catalogue: Catalogue
     tag_limits: TagLimits | None = None
@@ -100,7 +107,7 @@ def open_repository(folder: Path) -> Repository:
     raises  WrongRepository  naming the file, what was expected and what was found
     """
     manifest = _parsed(folder / "manifest.json", _Manifest)
-    needed = ("catalogue.json", "items.parquet")
+    needed = ("catalogue.json", "items.parquet", ENCODER_GRAPH)
     for name in needed:
         if name not in manifest.files:
             raise WrongRepository(
@@ -111,7 +118,10 @@ def open_repository(folder: Path) -> Repository:
     catalogue = _catalogue(folder / "catalogue.json", _items(folder / "items.parquet"))
     vocabulary = manifest.files["items.parquet"][:12]
     limits = _tag_limits(folder / "tags.json") if "tags.json" in manifest.files else None
-    return Repository(folder, manifest.release, vocabulary, tuple(manifest.features), catalogue, limits)
+    encoder = manifest.files[ENCODER_GRAPH][:12]
+    served = (*ALWAYS, *(name for name in SOMETIMES if f"{name}/1/model.onnx" in manifest.files))
+    features = tuple(manifest.features)
+    return Repository(folder, manifest.release, encoder, vocabulary, served, features, catalogue, limits)
 
 
 def _tag_limits(file: Path) -> TagLimits:

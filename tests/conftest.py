@@ -10,7 +10,7 @@ from server.triton.process import serving
 from tests.requirements import missing
 from tests.servers.postgresql import Postgresql, postgresql
 from tests.servers.seaweed import Seaweed, seaweed
-from tests.tiny_repository import write_tiny_repository
+from tests.tiny_repository import MODELS, write_tiny_repository
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -62,5 +62,5 @@ def tiny_repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def tiny_triton(triton_environment: Environment, tiny_repository: Path) -> Iterator[str]:
     """The address of a Triton that serves `tiny_repository`."""
-    with serving(tiny_repository) as address:
+    with serving(tiny_repository, list(MODELS)) as address:
         yield address

@@ -14,8 +14,12 @@ import polars as pl
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from kernels.features import HISTORY, N_ARMS, N_CATEGORIES, N_FEATURES, N_OFFER_GROUPS, N_TOP_ITEMS, columns
+from kernels.event_history import LENGTH, N_PRICES, EventHistory
+from kernels.features import N_CATEGORIES, N_FEATURES, N_TOP_ITEMS, columns
+from kernels.ledger import REFUND
 from kernels.tag_limits import TagLimits
+from server.state.encodings import N_NEXT_KINDS, TENSORS, VECTOR_WIDTH, Encodings, no_encodings
+from server.triton.client import HEAD_OUTPUTS, N_SESSION, SOMETIMES, Outputs
 
 N_ITEMS = 200
 CATEGORIES = ("milk", "bread", "fruit", "cheese", "coffee", "soap", "pasta", "snacks")
@@ -43,39 +47,47 @@ TAG_LIMITS = TagLimits(
 )
 SELF_TEST_ROWS = 3
 
-FEATURES_IN = ("features", "TYPE_FP32", N_FEATURES)
-HISTORY_IN = ("item_history", "TYPE_INT32", HISTORY)
 Tensor = tuple[str, str, int]
-MODELS: dict[str, tuple[Tensor, tuple[Tensor, Tensor]]] = {
-    "response": (
-        FEATURES_IN,
-        (("category_prob", "TYPE_FP32", N_CATEGORIES), ("redeem_prob", "TYPE_FP32", N_OFFER_GROUPS)),
+TYPES = {np.float32: "TYPE_FP32", np.int32: "TYPE_INT32"}
+ONNX_TYPES = {"TYPE_FP32": TensorProto.FLOAT, "TYPE_INT32": TensorProto.INT32, "TYPE_INT8": TensorProto.INT8}
+Arrays = dict[str, NDArray[np.generic]]
+
+
+def _tensors_of(outputs: Outputs) -> tuple[Tensor, ...]:
+    return tuple((name, TYPES[dtype], width) for name, (dtype, width) in outputs.items())
+
+
+MODELS: dict[str, tuple[tuple[Tensor, ...], tuple[Tensor, ...]]] = {
+    "encoder": (
+        (
+            ("event_item", "TYPE_INT32", LENGTH),
+            ("event_kind", "TYPE_INT8", LENGTH),
+            ("event_gap_s", "TYPE_INT32", LENGTH),
+            ("event_price", "TYPE_INT8", LENGTH),
+        ),
+        _tensors_of(TENSORS),
     ),
-    "uplift": (FEATURES_IN, (("spend_uplift", "TYPE_FP32", N_ARMS), ("spend_uplift_se", "TYPE_FP32", N_ARMS))),
-    "recommendation": (
-        HISTORY_IN,
-        (("item_index", "TYPE_INT32", N_TOP_ITEMS), ("item_prob", "TYPE_FP32", N_TOP_ITEMS)),
+    "session": ((("session_items", "TYPE_INT32", N_SESSION),), _tensors_of(SOMETIMES["session"])),
+    "predictions": (
+        (("features", "TYPE_FP32", N_FEATURES), ("shopper_vector", "TYPE_FP32", VECTOR_WIDTH)),
+        _tensors_of(HEAD_OUTPUTS),
     ),
 }
-ONNX_TYPES = {"TYPE_FP32": TensorProto.FLOAT, "TYPE_INT32": TensorProto.INT32}
-Arrays = dict[str, NDArray[np.float32]]
 
 
 def write_tiny_repository(folder: Path, seed: int = 0) -> None:
-    """Write response, uplift, recommendation, their ensemble predictions, the catalogue, the items and the manifest.
+    """Write encoder, predictions and session, the catalogue, the items and the manifest.
 
     folder  made where it is missing; files in it are replaced
     seed    weights and prices follow from it
     """
     rng = np.random.default_rng(seed)
-    graphs = {"response": _response(rng), "uplift": _uplift(rng), "recommendation": _recommendation(rng)}
+    graphs = {"encoder": _encoder(rng), "predictions": _predictions(rng), "session": _session(rng)}
     for name, model in graphs.items():
         version = folder / name / "1"
         version.mkdir(parents=True, exist_ok=True)
         onnx.save(model, version / "model.onnx")
         (folder / name / "config.pbtxt").write_text(_config(name))
-    (folder / "predictions" / "1").mkdir(parents=True, exist_ok=True)
-    (folder / "predictions" / "config.pbtxt").write_text(_ensemble())
     _write_self_tests(folder, rng)
     _items(rng).write_parquet(folder / "items.parquet")
     (folder / "tags.json").write_bytes(TAG_LIMITS.to_json())
@@ -83,75 +95,147 @@ def write_tiny_repository(folder: Path, seed: int = 0) -> None:
     _write_manifest(folder)
 
 
-def tiny_inputs(batch: int, seed: int = 1) -> dict[str, NDArray[np.float32] | NDArray[np.int32]]:
-    """Plausible inputs of `predictions`.
-
-    returns  features (batch, N_FEATURES) float32 and item_history (batch, HISTORY) int32, zeros on the left
-    """
+def tiny_events(batch: int, seed: int = 1) -> EventHistory:
+    """Plausible inputs of `encoder`, zeros on the left."""
     rng = np.random.default_rng(seed)
-    history = rng.integers(1, N_ITEMS + 1, (batch, HISTORY)).astype(np.int32)
-    history[np.arange(HISTORY) < rng.integers(0, HISTORY + 1, (batch, 1))] = 0
-    return {"features": rng.gamma(1.0, 5.0, (batch, N_FEATURES)).astype(np.float32), "item_history": history}
+    is_event = np.arange(LENGTH) >= rng.integers(0, LENGTH + 1, (batch, 1))
+
+    def column(low: int, high: int, dtype: type[np.generic]) -> NDArray[np.generic]:
+        return np.where(is_event, rng.integers(low, high, (batch, LENGTH)), 0).astype(dtype)
+
+    return EventHistory(
+        column(1, N_ITEMS + 1, np.int32),
+        column(1, REFUND + 1, np.int8),
+        column(0, 30 * DAY_S, np.int32),
+        column(0, N_PRICES, np.int8),
+    )
 
 
-def local_answers(folder: Path, model: str, inputs: dict[str, NDArray[np.generic]]) -> dict[str, NDArray[np.generic]]:
-    """What ONNX Runtime answers in this process; for `predictions`, what its three models do together."""
-    if model == "predictions":
-        return {name: array for part in MODELS for name, array in local_answers(folder, part, inputs).items()}
+def tiny_features(batch: int, seed: int = 1) -> NDArray[np.float32]:
+    """Plausible features, (batch, N_FEATURES)."""
+    return np.random.default_rng(seed).gamma(1.0, 5.0, (batch, N_FEATURES)).astype(np.float32)
+
+
+def tiny_encodings(batch: int, seed: int = 1) -> Encodings:
+    """Encodings as some encoder might have made them."""
+    rng = np.random.default_rng(seed)
+    encodings = no_encodings(batch)
+    encodings["shopper_vector"] = rng.normal(0.0, 1.0, (batch, VECTOR_WIDTH))
+    encodings["item_index"] = np.argsort(rng.random((batch, N_ITEMS)), axis=1)[:, :N_TOP_ITEMS] + 1
+    encodings["item_prob"] = -np.sort(-rng.random((batch, N_TOP_ITEMS)), axis=1)
+    return encodings
+
+
+def tiny_inputs(model: str, batch: int, seed: int = 1) -> Arrays:
+    """Plausible inputs of a model by tensor name."""
+    if model == "session":
+        return {"session_items": np.ascontiguousarray(tiny_events(batch, seed).item[:, -N_SESSION:])}
+    if model == "encoder":
+        return {f"event_{name}": column for name, column in vars(tiny_events(batch, seed)).items()}
+    vectors = np.ascontiguousarray(tiny_encodings(batch, seed)["shopper_vector"])
+    return {"features": tiny_features(batch, seed), "shopper_vector": vectors}
+
+
+def local_answers(folder: Path, model: str, inputs: Arrays) -> Arrays:
+    """What ONNX Runtime answers in this process."""
     session = onnxruntime.InferenceSession(folder / model / "1" / "model.onnx", providers=["CPUExecutionProvider"])
     wanted = {tensor.name: inputs[tensor.name] for tensor in session.get_inputs()}
     return dict(zip([tensor.name for tensor in session.get_outputs()], session.run(None, wanted), strict=True))
 
 
-def _response(rng: np.random.Generator) -> onnx.ModelProto:
+# Of each head: which outputs have a name in this shop, and the log-odds or the size that they have about.
+HEADS: dict[str, tuple[list[int], float]] = {
+    "category_prob": ([*range(len(CATEGORIES)), N_CATEGORIES - 1], -1.0),
+    "tag_prob": (list(range(HEAD_OUTPUTS["tag_prob"][1])), -0.5),
+    "redeem_prob": (list(range(len(OFFER_GROUPS))), -2.5),
+    "redeem_prob_se": (list(range(len(OFFER_GROUPS))), -5.0),
+    "buy_prob": (list(range(len(OFFER_GROUPS))), -1.5),
+    "click_prob": ([], 0.0),
+    "response_spend": (list(range(len(OFFER_GROUPS))), 1.0),
+    "spend_uplift": (list(range(len(ARMS))), 2.0),
+    "spend_uplift_se": (list(range(len(ARMS))), 1.0),
+    "expected_spend": ([0, 1], 4.0),
+    "buy_90d_prob": ([0], 0.5),
+}
+
+
+def _predictions(rng: np.random.Generator) -> onnx.ModelProto:
     """Calibrated to look like a shop: a category is bought within a week by few, an offer redeemed by fewer."""
-    nodes, weights = [helper.make_node("Softsign", ["features"], ["bounded"])], {}
-    for output, width, used, bias in (
-        ("category_prob", N_CATEGORIES, [*range(len(CATEGORIES)), N_CATEGORIES - 1], -1.0),
-        ("redeem_prob", N_OFFER_GROUPS, list(range(len(OFFER_GROUPS))), -2.5),
-    ):
+    nodes = [
+        helper.make_node("Softsign", ["features"], ["bounded"]),
+        helper.make_node("Concat", ["bounded", "shopper_vector"], ["seen"], axis=1),
+    ]
+    weights: Arrays = {}
+    for output, (used, about) in HEADS.items():
+        width = HEAD_OUTPUTS[output][1]
         mask = np.zeros(width, np.float32)
         mask[used] = 1.0
         weights[f"{output}_mask"] = mask
-        nodes += _dense(weights, rng, output, "bounded", f"{output}_log_odds", (N_FEATURES, width), bias)
-        nodes.append(helper.make_node("Sigmoid", [f"{output}_log_odds"], [f"{output}_all"]))
+        nodes += _dense(weights, rng, output, "seen", f"{output}_raw", (N_FEATURES + VECTOR_WIDTH, width), about)
+        bend = "Sigmoid" if "_prob" in output else "Identity" if output == "spend_uplift" else "Softplus"
+        nodes.append(helper.make_node(bend, [f"{output}_raw"], [f"{output}_all"]))
         nodes.append(helper.make_node("Mul", [f"{output}_all", f"{output}_mask"], [output]))
-    return _model("response", nodes, weights)
+    return _model("predictions", nodes, weights)
 
 
-def _uplift(rng: np.random.Generator) -> onnx.ModelProto:
-    weights = {"used": np.array([arm < len(ARMS) for arm in range(N_ARMS)], np.float32)}
-    nodes = [
-        helper.make_node("Softsign", ["features"], ["bounded"]),
-        *_dense(weights, rng, "mean", "bounded", "mean_all", (N_FEATURES, N_ARMS), 2.0),
-        helper.make_node("Mul", ["mean_all", "used"], ["spend_uplift"]),
-        *_dense(weights, rng, "spread", "bounded", "spread_log", (N_FEATURES, N_ARMS), 1.0),
-        helper.make_node("Softplus", ["spread_log"], ["spread_all"]),
-        helper.make_node("Mul", ["spread_all", "used"], ["spend_uplift_se"]),
-    ]
-    return _model("uplift", nodes, weights)
-
-
-def _recommendation(rng: np.random.Generator) -> onnx.ModelProto:
+def _encoder(rng: np.random.Generator) -> onnx.ModelProto:
     """Mean embedding of the last items against every item; index 0, padding, is never recommended."""
-    weights: dict[str, NDArray[np.generic]] = {
+    weights: Arrays = {
         "embedding": rng.normal(0.0, 1.0, (N_ITEMS + 1, EMBEDDING)).astype(np.float32),
         "axis": np.array([1], np.int64),
         "n_top": np.array([N_TOP_ITEMS], np.int64),
         "first": np.array(0, np.int32),
         "last": np.array(N_ITEMS, np.int32),
+        "days": np.array(float(DAY_S), np.float32),
+        "no_item": np.zeros((1, N_TOP_ITEMS), np.int32),
     }
     nodes = [
-        helper.make_node("Clip", ["item_history", "first", "last"], ["known"]),
+        helper.make_node("Clip", ["event_item", "first", "last"], ["known"]),
         helper.make_node("Gather", ["embedding", "known"], ["embedded"]),
-        helper.make_node("ReduceMean", ["embedded", "axis"], ["taste"], keepdims=0),
-        *_dense(weights, rng, "item", "taste", "log_odds", (EMBEDDING, N_ITEMS + 1), -3.0),
+        helper.make_node("ReduceMean", ["embedded", "axis"], ["mean"], keepdims=0),
+        # Kinds, gaps and prices move the vector too, so that a door that mixes the tensors up is found out.
+        helper.make_node("Cast", ["event_kind"], ["kind"], to=TensorProto.FLOAT),
+        helper.make_node("ReduceMean", ["kind", "axis"], ["mean_kind"], keepdims=1),
+        helper.make_node("Cast", ["event_gap_s"], ["gap_s"], to=TensorProto.FLOAT),
+        helper.make_node("Div", ["gap_s", "days"], ["gap"]),
+        helper.make_node("ReduceMean", ["gap", "axis"], ["mean_gap"], keepdims=1),
+        helper.make_node("Cast", ["event_price"], ["price"], to=TensorProto.FLOAT),
+        helper.make_node("ReduceMean", ["price", "axis"], ["mean_price"], keepdims=1),
+        helper.make_node("Concat", ["mean", "mean_kind", "mean_gap", "mean_price"], ["taste"], axis=1),
+        *_dense(weights, rng, "vector", "taste", "shopper_vector", (EMBEDDING + 3, VECTOR_WIDTH), 0.0),
+        *_dense(weights, rng, "next", "taste", "next_kind", (EMBEDDING + 3, N_NEXT_KINDS), 0.0),
+        helper.make_node("Softmax", ["next_kind"], ["next_kind_prob"], axis=1),
+        *_dense(weights, rng, "item", "taste", "log_odds", (EMBEDDING + 3, N_ITEMS + 1), -3.0),
         helper.make_node("Sigmoid", ["log_odds"], ["prob"]),
         helper.make_node("TopK", ["prob", "n_top"], ["item_prob", "index"], axis=1),
         helper.make_node("Cast", ["index"], ["item_index"], to=TensorProto.INT32),
+        helper.make_node("Mul", ["item_index", "no_item"], ["item_reason"]),
+        helper.make_node("Mul", ["item_index", "no_item"], ["item_because"]),
     ]
     weights["item_bias"][0] = -100.0
-    return _model("recommendation", nodes, weights)
+    return _model("encoder", nodes, weights)
+
+
+def _session(rng: np.random.Generator) -> onnx.ModelProto:
+    """Items ranked by how far they lie from the session's last one in the vocabulary: plain to check."""
+    weights: Arrays = {
+        "every": np.arange(N_ITEMS + 1, dtype=np.float32)[None, :],
+        "latest": np.array([N_SESSION - 1], np.int64),
+        "n_top": np.array([N_TOP_ITEMS], np.int64),
+        "padding": np.array([[100.0] + [0.0] * N_ITEMS], np.float32),
+    }
+    nodes = [
+        helper.make_node("Cast", ["session_items"], ["items"], to=TensorProto.FLOAT),
+        helper.make_node("Gather", ["items", "latest"], ["last"], axis=1),
+        helper.make_node("Sub", ["every", "last"], ["gap"]),
+        helper.make_node("Abs", ["gap"], ["far"]),
+        helper.make_node("Add", ["far", "padding"], ["distance"]),
+        helper.make_node("Neg", ["distance"], ["log_odds"]),
+        helper.make_node("TopK", ["log_odds", "n_top"], ["best", "index"], axis=1),
+        helper.make_node("Sigmoid", ["best"], ["item_prob"]),
+        helper.make_node("Cast", ["index"], ["item_index"], to=TensorProto.INT32),
+    ]
+    return _model("session", nodes, weights)
 
 
 def _dense(
@@ -172,9 +256,9 @@ def _model(name: str, nodes: list[onnx.NodeProto], weights: dict[str, NDArray[np
     def described(tensor: Tensor) -> onnx.ValueInfoProto:
         return helper.make_tensor_value_info(tensor[0], ONNX_TYPES[tensor[1]], ["batch", tensor[2]])
 
-    source, targets = MODELS[name]
+    sources, targets = MODELS[name]
     constants = [numpy_helper.from_array(array, key) for key, array in weights.items()]
-    graph = helper.make_graph(nodes, name, [described(source)], [described(target) for target in targets], constants)
+    graph = helper.make_graph(nodes, name, [*map(described, sources)], [*map(described, targets)], constants)
     # IR 10 and opset 18 are read by every ONNX Runtime since 1.18; ReduceMean's axes are an input from opset 18 on.
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
     onnx.checker.check_model(model, full_check=True)
@@ -186,33 +270,19 @@ def _tensors(key: str, tensors: tuple[Tensor, ...]) -> str:
 
 
 def _config(name: str) -> str:
-    source, targets = MODELS[name]
+    sources, targets = MODELS[name]
     return (
-        f'name: "{name}"\nbackend: "onnxruntime"\nmax_batch_size: 256\n{_tensors("input", (source,))}\n'
+        f'name: "{name}"\nbackend: "onnxruntime"\nmax_batch_size: 256\n{_tensors("input", sources)}\n'
         f"{_tensors('output', targets)}\ninstance_group {{ kind: KIND_AUTO count: 1 }}\n"
         "dynamic_batching { max_queue_delay_microseconds: 0 }\n"
     )
 
 
-def _ensemble() -> str:
-    steps = []
-    for name, (source, targets) in MODELS.items():
-        maps = [f'input_map {{ key: "{source[0]}" value: "{source[0]}" }}']
-        maps += [f'output_map {{ key: "{target[0]}" value: "{target[0]}" }}' for target in targets]
-        steps.append(f'  step {{ model_name: "{name}" model_version: -1 {" ".join(maps)} }}')
-    outputs = tuple(target for _, targets in MODELS.values() for target in targets)
-    return (
-        'name: "predictions"\nplatform: "ensemble"\nmax_batch_size: 256\n'
-        f"{_tensors('input', (FEATURES_IN, HISTORY_IN))}\n"
-        f"{_tensors('output', outputs)}\nensemble_scheduling {{\n" + "\n".join(steps) + "\n}\n"
-    )
-
-
 def _write_self_tests(folder: Path, rng: np.random.Generator) -> None:
     """The known tensors that the start-up self-test compares."""
-    inputs = tiny_inputs(SELF_TEST_ROWS, seed=int(rng.integers(1 << 30)))
-    for name, (source, _) in MODELS.items():
-        known = {f"in_{source[0]}": inputs[source[0]]}
+    for name in MODELS:
+        inputs = tiny_inputs(name, SELF_TEST_ROWS, seed=int(rng.integers(1 << 30)))
+        known = {f"in_{tensor}": array for tensor, array in inputs.items()}
         known |= {f"out_{key}": array for key, array in local_answers(folder, name, inputs).items()}
         np.savez(folder / name / "1" / "self_test.npz", **known)
 
@@ -276,7 +346,7 @@ def _catalogue(rng: np.random.Generator) -> dict[str, object]:
 
 
 def _write_manifest(folder: Path) -> None:
-    names = ["catalogue.json", "items.parquet", "tags.json", "predictions/config.pbtxt"]
+    names = ["catalogue.json", "items.parquet", "tags.json"]
     names += [f"{model}/{file}" for model in MODELS for file in ("config.pbtxt", "1/model.onnx", "1/self_test.npz")]
     files = {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in sorted(names)}
     manifest = {

@@ -252,6 +252,7 @@ def study(dataset: Dataset, recipe: Recipe, progress: Progress, checkpoint: Path
     model.is_known[torch.from_numpy(task.counts == 0)] = 0.0
     fitted = fit(model, task, recipe, lambda step: progress(f"behaviour: {step}"), checkpoint)
     rows, against, n_cases = _rows(model, task)
+    notes = () if n_cases else ("nobody did anything new in the test window: nothing to judge on",)
     n_parameters = sum(parameter.numel() for parameter in model.parameters())
     return model, Evidence(
         rows=rows,
@@ -261,6 +262,7 @@ def study(dataset: Dataset, recipe: Recipe, progress: Progress, checkpoint: Path
         n={"moments": n_cases, "items": n_items - 1},
         seconds=fitted.seconds,
         n_parameters=n_parameters,
+        notes=notes,
     )
 
 
@@ -269,6 +271,8 @@ def _rows(model: Behaviour, task: NextEvent) -> tuple[list[Row], list[Difference
     asked = task.asked_of(TEST, MOST_RANKED)
     offsets, items = task.followers(asked, only_new=True)
     has_new = np.diff(offsets) > 0
+    if not has_new.any():
+        return [], [], 0
     weights = shopper_weights(task.sequences.shopper[asked][has_new])
     names, values, replicates = [], [], []
     for name, scored in _scorers(model, task).items():

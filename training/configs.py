@@ -6,29 +6,26 @@ use the same names.
 
 from collections.abc import Iterable, Mapping
 
-from training.models import recommendation, response, uplift
+from training.models import lifetime, recommendation, response, risk_review, risk_transaction, session, tags, uplift
 from training.tensors import Signature, Tensor
 
 MOST_ROWS = 256
-# All models in one graph, for one call per decision.
-JOINED = "predictions"
-ORIGIN = "# Written by `stratagem export`; edit training/export.py instead.\n"
+# Run when a shopper has changed; all heads in one graph, for one call per decision.
+ENCODER, JOINED = "encoder", "predictions"
+ORIGIN = "# Written by `stratagem export`; edit training/configs.py instead.\n"
 
-
-SIGNATURES: dict[str, Signature] = {
+HEADS: Mapping[str, Signature] = {
+    "tags": tags.Served.signature,
     "response": response.Served.signature,
     "uplift": uplift.Served.signature,
-    "recommendation": recommendation.Served.signature,
+    "lifetime": lifetime.Served.signature,
 }
-MODELS = tuple(SIGNATURES)
-
-
-def config_text(model: str) -> str:
-    """Return the config.pbtxt of a model or of all of them joined, the same text every time.
-
-    model  one of MODELS, or JOINED
-    """
-    return config_of(model, joined(SIGNATURES) if model == JOINED else SIGNATURES[model], "the gateway")
+# In a release only where the shop's data were enough to learn them.
+SOMETIMES: Mapping[str, Signature] = {
+    "session": session.Served.signature,
+    "risk_transaction": risk_transaction.Served.signature,
+    "risk_review": risk_review.Served.signature,
+}
 
 
 def joined(signatures: Mapping[str, Signature]) -> Signature:
@@ -36,6 +33,22 @@ def joined(signatures: Mapping[str, Signature]) -> Signature:
     inputs = {tensor.name: tensor for signature in signatures.values() for tensor in signature.inputs}
     outputs = tuple(tensor for signature in signatures.values() for tensor in signature.outputs)
     return Signature(tuple(inputs.values()), outputs)
+
+
+SIGNATURES: Mapping[str, Signature] = {
+    ENCODER: recommendation.Served.signature,
+    **HEADS,
+    JOINED: joined(HEADS),
+    **SOMETIMES,
+}
+
+
+def config_text(model: str) -> str:
+    """Return the config.pbtxt of a model of the shop, the same text every time.
+
+    model  one of SIGNATURES
+    """
+    return config_of(model, SIGNATURES[model], "the gateway")
 
 
 def described(model: str, inputs: Iterable[Tensor], outputs: Iterable[Tensor], most_rows: int, gatherer: str) -> str:

@@ -12,8 +12,8 @@ import polars as pl
 from numpy.typing import NDArray
 
 from kernels import ledger as kinds
-from kernels.behaviour import Sequences, sequences_at
 from kernels.checks import InvalidInput, check
+from kernels.event_history import EventHistory, history_at
 from kernels.features import columns, features_at
 from kernels.ledger import Ledger, ledger_of, order_key
 from training.sources.tables import InvalidTable, Shop
@@ -87,13 +87,13 @@ class Rows:
         """Some of the queries, in the given order, which must ascend."""
         return Rows(self.shopper[kept], self.at_s[kept], self.features[kept], self.item_history[kept], self.ledger)
 
-    def events(self, kept: Ints | slice = slice(None)) -> Sequences:
-        """What shoppers did last just before some of the queries, as the encoder reads it; price bands stay 0.
+    def events(self, kept: Ints | slice = slice(None)) -> EventHistory:
+        """What shoppers did last just before some of the queries, as the encoder reads it.
 
         kept     which queries; made anew at each call, because all of them at once would be several times the features
-        returns  kernels.behaviour.Sequences, a row for each
+        returns  a row for each
         """
-        return sequences_at(self.ledger.deeds, np.zeros(1, np.int8), self.shopper[kept], self.at_s[kept] - 1)
+        return history_at(self.ledger.deeds, self.shopper[kept], self.at_s[kept] - 1)
 
     def __len__(self) -> int:
         return int(self.at_s.size)

@@ -186,8 +186,8 @@ def study(
     if lack:
         raise InvalidTable(lack)
     table = _labelled(dataset.shop)
-    texts = table.select(pl.concat_str(pl.col("title", "text").fill_null(""), separator="\n")).to_series().to_list()
-    reviews = Deceptions(Style.of([text.strip("\n") for text in texts]), table["is_deceptive"].to_numpy() > 0)
+    texts = _texts(table)
+    reviews = Deceptions(Style.of(texts), table["is_deceptive"].to_numpy() > 0)
     part = dataset.splits.part(table["time_s"].to_numpy(), 0)
     if (part == NEITHER).any():
         n_outside = int((part == NEITHER).sum())
@@ -243,6 +243,16 @@ def figures_of(probs: Floats, happened: Bools, weights: Floats) -> dict[str, Flo
         "review_auc": metrics.ranking_areas(probs, happened, weighted)[:, 1],
         "review_ece": np.array([metrics.calibration_error(probs, happened)]),
     }
+
+
+def texts_of(shop: Shop) -> list[str]:
+    """Return the labelled reviews as the model reads them, headline and text."""
+    return _texts(_labelled(shop))
+
+
+def _texts(table: pl.DataFrame) -> list[str]:
+    both = table.select(pl.concat_str(pl.col("title", "text").fill_null(""), separator="\n")).to_series().to_list()
+    return [text.strip("\n") for text in both]
 
 
 def _labelled(shop: Shop) -> pl.DataFrame:

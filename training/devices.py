@@ -6,6 +6,7 @@ In: a recipe's settings. Out: torch's names for them. Called by training/loop.py
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -108,6 +109,16 @@ def chosen_precision(setting: str, device: torch.device) -> torch.dtype:
     return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
 
 
+def on_one_thread() -> None:
+    """Let torch work on one thread of the CPU, again after every compiled loop that ran on several.
+
+    These models are small: where somebody else holds a core, two threads that wait for each other took 23 minutes for
+    what one does in 90 s (LOG.md). Numba's parallel loops share the OpenMP settings and put them back to all cores.
+    Results then do not depend on the number of cores either.
+    """
+    torch.set_num_threads(1)
+
+
 @contextmanager
 def in_precision(device: torch.device, precision: torch.dtype) -> Iterator[None]:
     """Run products in this type, and what needs float32 in float32."""
@@ -131,7 +142,11 @@ def repeatable(device: torch.device) -> Iterator[None]:
     with torch.random.fork_rng(devices=[device] if is_gpu else []):
         # A GPU has operations without an ordered kernel: they warn, and the rest stays ordered.
         torch.use_deterministic_algorithms(True, warn_only=is_gpu)
+        # Nothing here reads memory that it did not write; filling it first took 8 % of the encoder's training (LOG.md).
+        settings: Any = torch.utils.deterministic  # a module whose settings the stub does not know
+        filled, settings.fill_uninitialized_memory = settings.fill_uninitialized_memory, False
         try:
             yield
         finally:
+            settings.fill_uninitialized_memory = filled
             torch.use_deterministic_algorithms(was, warn_only=warned)

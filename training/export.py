@@ -8,10 +8,11 @@ import hashlib
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import orjson
@@ -22,77 +23,119 @@ from torch import nn
 from kernels.checks import InvalidInput
 from kernels.features import columns
 from training.catalogue import catalogue_json, items_table
-from training.configs import JOINED, MODELS, SIGNATURES, config_text
-from training.dataset import TEST, WEEK_S, Dataset, Rows, dataset_of
+from training.configs import ENCODER, HEADS, JOINED, SIGNATURES, SOMETIMES, config_text
+from training.dataset import Dataset, dataset_of
+from training.examples import N_HELD_OUT, example_rows
 from training.features.tags import contacts_of, fit_tag_limits
+from training.gate import check_not_lost
 from training.graphs import join_graphs
-from training.models import recommendation, response, uplift
+from training.models import lifetime, recommendation, response, risk_review, risk_transaction, session, tags, uplift
 from training.models.standard import Standard
 from training.parity import Parity, largest_difference
 from training.sources.shop import read_shop
 from training.staging import VERSION, Arrays, onnxruntime_answers, stage
 
-N_HELD_OUT = 512
+# What a trained model is served as, where it is not by its own name; behaviour's weights are in recommendation's too.
+SERVED_AS = {"recommendation": ENCODER}
+ALWAYS = ("recommendation", *HEADS)
+BUILDERS: Mapping[str, tuple[Callable[[Any], nn.Module], Callable[[dict[str, torch.Tensor]], nn.Module]]] = {
+    "recommendation": (recommendation.Served, recommendation.Recommendation.from_state),
+    "tags": (tags.Served, tags.Tags.from_state),
+    "response": (response.Served, response.Response.from_state),
+    "uplift": (uplift.Served, uplift.Uplift.from_state),
+    "lifetime": (lifetime.Served, lifetime.Lifetime.from_state),
+    "session": (session.Served, session.Session.from_state),
+    "risk_transaction": (risk_transaction.Served, risk_transaction.RiskTransaction.from_state),
+    "risk_review": (risk_review.Served, risk_review.RiskReview.from_state),
+}
 
-Answers = Callable[[NDArray[np.float32], NDArray[np.int32]], Mapping[str, NDArray[np.generic]]]
-Serve = Callable[[Path], AbstractContextManager[Answers]]
+# A model's name and its rows by tensor name in, its answers by tensor name out.
+Answers = Callable[[str, Arrays], Mapping[str, NDArray[np.generic]]]
+# Starts a Triton on a staged repository, with these models loaded.
+Serve = Callable[[Path, Sequence[str]], AbstractContextManager[Answers]]
 
 
-def export(
-    shop_folder: Path, models_folder: Path, repository: Path, serve: Serve, progress: Callable[[str], None]
-) -> dict[str, Parity]:
+@dataclass(frozen=True)
+class Exported:
+    """What an export is made of.
+
+    accept_losses  ship even what lost to a simple rival
+    """
+
+    shop_folder: Path
+    models_folder: Path
+    repository: Path
+    accept_losses: bool = False
+
+
+def export(asked: Exported, serve: Serve, progress: Callable[[str], None]) -> dict[str, Parity]:
     """Write the repository, once torch, ONNX Runtime and Triton agree on rows of the test window.
 
-    shop_folder    canonical tables, as ingested
-    models_folder  as `train` wrote it
-    repository     replaced file by file, the manifest last; untouched on any failure
-    serve          starts a Triton on a staged repository and answers `predictions`
-    returns        parity by model
-    raises         Disagreement  if two runtimes differ; InvalidInput if a model was not trained
+    asked     from where to where; the repository is replaced file by file, the manifest last, and untouched on failure
+    serve     starts a Triton on a staged repository
+    returns   parity by model
+    raises    Disagreement  if two runtimes differ; LostToRival if a model must not be shipped; InvalidInput if one was
+              not trained
     """
-    served = load_models(models_folder)
-    dataset = dataset_of(read_shop(shop_folder))
-    held_out = held_out_rows(dataset)
-    with _staging(repository) as staged:
-        rows: Arrays = {"features": held_out.features, "item_history": held_out.item_history}
+    served = load_models(asked.models_folder)
+    studies = orjson.loads((asked.models_folder / "evaluation.json").read_bytes())["models"]
+    if not asked.accept_losses:
+        check_not_lost({model: study for model, study in studies.items() if model in trained_of(served)})
+    dataset = dataset_of(read_shop(asked.shop_folder))
+    rows = {model: inputs for model, inputs in example_rows(dataset, served).items() if model in served}
+    with _staging(asked.repository) as staged:
         expected = {
-            model: stage(staged / model, served[model], SIGNATURES[model], rows, config_text(model)) for model in MODELS
+            model: stage(staged / model, module, SIGNATURES[model], rows[model], config_text(model))
+            for model, module in served.items()
         }
-        _stage_joined(staged)
-        progress(f"three graphs staged; comparing {len(held_out)} held-out rows")
-        local = {
-            model: largest_difference(
-                model, "ONNX Runtime", expected[model], onnxruntime_answers(staged / model, SIGNATURES[model], rows)
-            )
-            for model in MODELS
-        }
-        with serve(staged) as answers:
-            answered = answers(held_out.features, held_out.item_history)
-        triton = {model: largest_difference(model, "Triton", expected[model], answered) for model in MODELS}
-        parity = {model: Parity(local[model], triton[model]) for model in MODELS}
+        expected[JOINED] = _stage_joined(staged, expected)
+        rows[JOINED] = {name: array for model in HEADS for name, array in rows[model].items()}
+        progress(f"{len(expected)} graphs staged; comparing up to {N_HELD_OUT} held-out rows of each")
+        parity = _compared(staged, expected, rows, serve)
         (staged / "catalogue.json").write_bytes(catalogue_json(dataset))
         items_table(dataset).write_parquet(staged / "items.parquet")
         limits = fit_tag_limits(dataset, contacts_of(dataset.shop, dataset.vocabulary))
         (staged / "tags.json").write_bytes(limits.to_json())
         (staged / "normalisation.json").write_bytes(_normalisations(served, dataset.splits.train_until_s))
-        manifest = _manifest(staged, dataset, parity, models_folder)
-        _move_into_place(staged, repository, manifest)
+        _move_into_place(staged, asked.repository, _manifest(staged, dataset, parity, studies))
+        for model in SOMETIMES:
+            if model not in served:
+                shutil.rmtree(asked.repository / model / str(VERSION), ignore_errors=True)
     return parity
 
 
+def _compared(
+    staged: Path, expected: Mapping[str, Arrays], rows: Mapping[str, Arrays], serve: Serve
+) -> dict[str, Parity]:
+    """Torch's answers beside those of ONNX Runtime and of a real Triton, model by model."""
+    parity = {}
+    with serve(staged, list(expected)) as answers:
+        for model, known in expected.items():
+            local = onnxruntime_answers(staged / model, SIGNATURES[model], rows[model])
+            parity[model] = Parity(
+                largest_difference(model, "ONNX Runtime", known, local),
+                largest_difference(model, "Triton", known, answers(model, rows[model])),
+            )
+    return parity
+
+
+def trained_of(served: Mapping[str, nn.Module]) -> set[str]:
+    """Return the studies behind some served models: the encoder is behaviour's and recommendation's."""
+    return {model for model in served if model != ENCODER} | {"behaviour", "recommendation"}
+
+
 def load_models(models_folder: Path) -> dict[str, nn.Module]:
-    """Return every trained model as the module whose forward is served.
+    """Return every trained model as the module whose forward is served, the encoder first.
 
     models_folder  as `train` wrote it
-    raises         InvalidInput  if one is missing or is not of this version's shape
+    raises         InvalidInput  if one that every release needs is missing, or one is not of this version's shape
     """
-    state = {model: _state(models_folder / model / "model.pt") for model in MODELS}
+    found = {model: _state(models_folder / model / "model.pt") for model in (*ALWAYS, *SOMETIMES)}
+    for model in ALWAYS:
+        if found[model] is None:
+            raise InvalidInput(f"{models_folder / model / 'model.pt'} must exist; `stratagem train` writes it")
     try:
-        served: dict[str, nn.Module] = {
-            "response": response.Served(response.Response.from_state(state["response"])),
-            "uplift": uplift.Served(uplift.Uplift.from_state(state["uplift"])),
-            "recommendation": recommendation.Served(recommendation.Recommendation.from_state(state["recommendation"])),
-        }
+        served = {SERVED_AS.get(model, model): _built(model, state) for model, state in found.items() if state}
     except (RuntimeError, KeyError) as error:
         first = str(error).splitlines()[0]
         raise InvalidInput(
@@ -101,17 +144,14 @@ def load_models(models_folder: Path) -> dict[str, nn.Module]:
     return {model: module.eval() for model, module in served.items()}
 
 
-def held_out_rows(dataset: Dataset) -> Rows:
-    """Return evenly spread shopper-weeks of the test window, which no fit and no calibration has seen."""
-    rows, _ = dataset.weekly()
-    test = np.flatnonzero(dataset.splits.part(rows.at_s, WEEK_S) == TEST)
-    kept = test[np.linspace(0, test.size - 1, min(N_HELD_OUT, test.size)).astype(np.int64)]
-    return rows.take(kept)
+def _built(model: str, state: dict[str, torch.Tensor]) -> nn.Module:
+    served, from_state = BUILDERS[model]
+    return served(from_state(state))
 
 
-def _state(file: Path) -> dict[str, torch.Tensor]:
+def _state(file: Path) -> dict[str, torch.Tensor] | None:
     if not file.exists():
-        raise InvalidInput(f"{file} must exist; `stratagem train` writes it")
+        return None
     state: dict[str, torch.Tensor] = torch.load(file, weights_only=True)
     return state
 
@@ -138,30 +178,34 @@ def _staging(repository: Path) -> Iterator[Path]:
         shutil.rmtree(staged, ignore_errors=True)
 
 
-def _stage_joined(staged: Path) -> None:
-    """Write the graph that holds all of them, with its config and a self-test made of theirs."""
+def _stage_joined(staged: Path, expected: Mapping[str, Arrays]) -> Arrays:
+    """Write the graph that holds all heads, with its config and a self-test made of theirs; returns their answers."""
     folder = staged / JOINED / str(VERSION)
     folder.mkdir(parents=True)
     (staged / JOINED / "config.pbtxt").write_text(config_text(JOINED))
-    parts = {model: staged / model / str(VERSION) for model in MODELS}
+    parts = {model: staged / model / str(VERSION) for model in HEADS}
     join_graphs({model: part / "model.onnx" for model, part in parts.items()}, JOINED, folder / "model.onnx")
     known: Arrays = {}
     for part in parts.values():
         with np.load(part / "self_test.npz") as tensors:
             known |= dict(tensors)
     np.savez(folder / "self_test.npz", **known)  # type: ignore[arg-type]  # numpy's stub takes its own keywords only
+    return {name: array for model in HEADS for name, array in expected[model].items()}
 
 
-def _manifest(staged: Path, dataset: Dataset, parity: Mapping[str, Parity], models_folder: Path) -> bytes:
+def _manifest(
+    staged: Path, dataset: Dataset, parity: Mapping[str, Parity], studies: Mapping[str, Mapping[str, object]]
+) -> bytes:
     files = {
         str(file.relative_to(staged)): hashlib.sha256(file.read_bytes()).hexdigest()
         for file in sorted(staged.rglob("*"))
         if file.is_file()
     }
-    figures = orjson.loads((models_folder / "evaluation.json").read_bytes())["models"]
+    metrics = {model: study["metrics"] for model, study in studies.items()}
+    metrics[ENCODER] = metrics.get("recommendation", {})
     models = {
-        model: {"version": VERSION, "metrics": figures[model]["metrics"], "parity": asdict(parity[model])}
-        for model in MODELS
+        model: {"version": VERSION, "metrics": metrics.get(model, {}), "parity": asdict(found)}
+        for model, found in parity.items()
     }
     release = hashlib.sha256(orjson.dumps(files, option=orjson.OPT_SORT_KEYS)).hexdigest()[:12]
     return orjson.dumps(

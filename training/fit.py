@@ -1,4 +1,4 @@
-"""A shop's tables become three trained models, each beside its simple rivals in one table.
+"""A shop's tables become trained models, each beside its simple rivals in one table.
 
 In: build/shop. Out: build/models/<model>/model.pt and build/models/evaluation.json. Called by `stratagem train`.
 """
@@ -10,22 +10,32 @@ from pathlib import Path
 
 import numpy as np
 import orjson
-from torch import nn
 
 from kernels.features import columns
-from training import answers, baskets, effects
-from training.configs import MODELS
+from training import answers, baskets, behaviours, deceptions, lifetimes, outlook, transactions, visitors
 from training.dataset import TRAIN, WEEK_S, Dataset, Rows, dataset_of
+from training.devices import on_one_thread
+from training.doubts import check_learnable, doubts
 from training.evidence import Evidence, histogram
 from training.loop import Progress, Recipe, save
 from training.sources.shop import read_shop
+from training.sources.tables import InvalidTable
+from training.studies import SOMETIMES, STUDIES, Workplace
+from training.workers import all_here, is_first_worker
 
 # Passes, batch and rate were chosen on the validation window (LOG.md); `quick` is for seeing that everything runs.
 RECIPES: Mapping[str, Recipe] = {
-    "response": Recipe(n_epochs=5, batch=1_024, learning_rate=1e-3, weight_decay=1e-4),
+    "behaviour": behaviours.RECIPE,
+    "recommendation": baskets.RECIPE,
+    "tags": outlook.RECIPE,
+    "response": answers.RECIPE,
     "uplift": Recipe(n_epochs=12, batch=2_048, learning_rate=3e-3, weight_decay=1e-3, patience=3),
-    "recommendation": Recipe(n_epochs=4, batch=256, learning_rate=3e-3),
+    "lifetime": lifetimes.RECIPE,
+    "session": visitors.RECIPE,
+    "risk_transaction": transactions.RECIPE,
+    "risk_review": deceptions.RECIPE,
 }
+MODELS = tuple(STUDIES)
 QUICK_PASSES = 2
 SHOWN_FEATURES = (
     "order_recency_days", "n_orders", "orders_hl28d", "spend_hl28d", "basket_spend_mean", "order_gap_mean_days",
@@ -60,47 +70,56 @@ def train(
     into         folder for weights and evidence
     progress     called with a sentence at each step
     quick        few passes: to see that everything works, not to use
-    models       which; the evidence of the others stays as it was
+    models       which, in an order in which none comes before one that it reads; evidence of the others stays
     seed         equal seeds give equal weights
     raises       InvalidTable, InvalidInput  in one sentence
     """
     began = time.monotonic()
-    shop = read_shop(shop_folder)
-    dataset = dataset_of(shop)
+    told: Progress = progress if is_first_worker() else lambda _: None  # one speaks for all
+    dataset = dataset_of(read_shop(shop_folder))
+    check_learnable(dataset)
     rows, grid = dataset.weekly()
-    progress(f"{len(rows):,} shopper-weeks of {len(columns())} features, {dataset.ledger.n_events:,} events")
-    fingerprint = _fingerprint(dataset)
-    told: dict[str, object] = {"features": _feature_histograms(dataset, rows)}
+    told(f"{len(rows):,} shopper-weeks of {len(columns())} features, {dataset.ledger.n_events:,} events")
+    for sentence in doubts(dataset, rows, grid):
+        told(f"look at this: {sentence}")
+    place = Workplace(dataset, rows, grid, into, {"features": _feature_histograms(dataset, rows)})
     evidence, seconds = {}, {}
     for model in models:
         started = time.monotonic()
-        recipe = replace(RECIPES[model], seed=seed, fingerprint=fingerprint)
-        if quick:
-            recipe = replace(recipe, n_epochs=min(recipe.n_epochs, QUICK_PASSES), batch=min(recipe.batch, 256))
-        checkpoint = into / model / "checkpoint.pt"
-        module: nn.Module
-        if model == "response":
-            asked = answers.answers_of(dataset, rows, grid)
-            module, evidence[model] = answers.study(dataset, asked, recipe, progress, checkpoint)
-        elif model == "uplift":
-            module, found = effects.study(dataset, recipe, progress, checkpoint)
-            evidence[model] = found.evidence
-            told |= {
-                "deciles": _plain(found.deciles),
-                "overlap": _plain(found.overlap),
-                "constants": _plain(found.constants),
-            }
-        else:
-            module, evidence[model] = baskets.study(
-                dataset, baskets.baskets_of(dataset, rows), recipe, progress, checkpoint
-            )
-        save(into / model / "model.pt", module.state_dict())
-        checkpoint.unlink(missing_ok=True)
-        seconds[model] = time.monotonic() - started
-        progress(f"{model} trained and judged in {seconds[model]:.0f} s")
+        on_one_thread()
+        found = _studied(model, place, _recipe(model, dataset, quick, seed), told)
+        if found is not None:
+            evidence[model], seconds[model] = found, time.monotonic() - started
+            told(f"{model} trained and judged in {seconds[model]:.0f} s")
     seconds["all"] = time.monotonic() - began
-    _write_evaluation(into / "evaluation.json", dataset, evidence, seconds, told)
+    if is_first_worker():
+        _write_evaluation(into / "evaluation.json", dataset, evidence, seconds, place.told)
     return TrainReport(evidence, seconds)
+
+
+def _recipe(model: str, dataset: Dataset, quick: bool, seed: int) -> Recipe:
+    recipe = replace(RECIPES[model], seed=seed, fingerprint=_fingerprint(dataset))
+    if quick:
+        recipe = replace(recipe, n_epochs=min(recipe.n_epochs, QUICK_PASSES), batch=min(recipe.batch, 256))
+    return recipe
+
+
+def _studied(model: str, place: Workplace, recipe: Recipe, progress: Progress) -> Evidence | None:
+    """Train and judge one model and keep its weights; None for one that this shop's data cannot teach."""
+    checkpoint, file = place.into / model / "checkpoint.pt", place.into / model / "model.pt"
+    try:
+        module, found = STUDIES[model](place, recipe, progress, checkpoint)
+    except InvalidTable as lack:
+        if model not in SOMETIMES:
+            raise
+        progress(f"{model} is left out: {lack}")
+        file.unlink(missing_ok=True)
+        return None
+    if is_first_worker():
+        save(file, module.state_dict())
+        checkpoint.unlink(missing_ok=True)
+    all_here()
+    return found
 
 
 def _write_evaluation(
@@ -131,6 +150,7 @@ def _write_evaluation(
             "seconds": old.get("seconds", {}) | dict(seconds),
         }
     )
+    file.parent.mkdir(parents=True, exist_ok=True)
     fresh = file.with_suffix(".writing")
     fresh.write_bytes(orjson.dumps(content, option=orjson.OPT_INDENT_2 | orjson.OPT_SERIALIZE_NUMPY))
     fresh.replace(file)
@@ -142,13 +162,6 @@ def _tables(found: Evidence) -> dict[str, object]:
     for row, difference in zip(tables["against"], found.against, strict=True):
         row["is_lost"] = difference.is_lost
     return tables
-
-
-def _plain(found: Mapping[str, object]) -> dict[str, object]:
-    return {
-        name: [asdict(part) for part in value] if isinstance(value, list) else asdict(value)  # type: ignore[call-overload]
-        for name, value in found.items()
-    }
 
 
 def _feature_histograms(dataset: Dataset, rows: Rows) -> dict[str, object]:

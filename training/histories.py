@@ -12,9 +12,10 @@ import polars as pl
 import torch
 from numpy.typing import NDArray
 
+from kernels.event_history import LONGEST_GAP_S, price_steps
 from kernels.ledger import Ledger
 from training.dataset import TEST, TRAIN, VALID, Dataset, Splits
-from training.models.behaviour import N_KINDS, N_PRICES, Events
+from training.models.behaviour import Events
 
 Ints = NDArray[np.int64]
 N_ATTRIBUTES, FEWEST_SHARING = 8, 5
@@ -132,34 +133,22 @@ def sequences_of(ledger: Ledger, splits: Splits | None = None) -> Sequences:
 
     splits  windows of the events; None leaves all in training
     """
-    kept = ledger.kind <= N_KINDS
-    offsets = np.concatenate([[0], np.cumsum(kept)])[ledger.offsets]
-    time_s = ledger.time_s[kept]
-    gap_s = np.diff(time_s, prepend=time_s[:1])
-    gap_s[offsets[:-1][np.diff(offsets) > 0]] = 0
-    part = np.full(time_s.size, TRAIN, np.int8)
+    deeds = ledger.deeds
+    gap_s = np.diff(deeds.time_s, prepend=deeds.time_s[:1])
+    gap_s[deeds.offsets[:-1][np.diff(deeds.offsets) > 0]] = 0
+    part = np.full(deeds.n_events, TRAIN, np.int8)
     if splits is not None:
-        part[time_s >= splits.train_until_s] = VALID
-        part[time_s >= splits.valid_until_s] = TEST
+        part[deeds.time_s >= splits.train_until_s] = VALID
+        part[deeds.time_s >= splits.valid_until_s] = TEST
     return Sequences(
-        item=ledger.item[kept].astype(np.int64),
-        kind=ledger.kind[kept].astype(np.int64),
-        gap_s=np.minimum(gap_s, np.iinfo(np.int32).max),
-        price=price_buckets(ledger)[kept],
-        moment=time_s,
+        item=deeds.item.astype(np.int64),
+        kind=deeds.kind.astype(np.int64),
+        gap_s=np.minimum(gap_s, LONGEST_GAP_S),
+        price=price_steps(deeds).astype(np.int64),
+        moment=deeds.time_s,
         part=part,
-        offsets=offsets,
+        offsets=deeds.offsets,
     )
-
-
-def price_buckets(ledger: Ledger) -> Ints:
-    """List price of one unit in half octaves from 0.25 of a currency unit on; 0 where nothing was paid.
-
-    returns  (n_events,) int64  0 to N_PRICES - 1
-    """
-    listed = (ledger.paid_micros + ledger.discount_micros + ledger.coupon_micros) / np.maximum(ledger.quantity, 1.0)
-    bucket = 2 + np.floor(2.0 * np.log2(np.maximum(listed, 1.0) / 250_000))
-    return np.where(listed > 0, np.clip(bucket, 1, N_PRICES - 1), 0).astype(np.int64)
 
 
 def attributes_of(dataset: Dataset, n_items: int) -> Ints:

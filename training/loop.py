@@ -18,7 +18,15 @@ from torch import Tensor, nn
 
 from kernels.checks import check
 from training import workers
-from training.devices import chosen_device, chosen_precision, device_of, following, in_precision, repeatable
+from training.devices import (
+    chosen_device,
+    chosen_precision,
+    device_of,
+    following,
+    in_precision,
+    on_one_thread,
+    repeatable,
+)
 
 Rows = NDArray[np.int64]
 Progress = Callable[[str], None]
@@ -190,6 +198,7 @@ class _Run:
     def one_pass(self) -> None:
         """See every training row once, then judge on the validation window."""
         epoch = len(self.losses)
+        on_one_thread()
         training_loss = self._learn(epoch)
         workers.take_weights_of_first(self.model)
         self.model.eval()

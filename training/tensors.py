@@ -6,7 +6,7 @@ configs.py and graphs.py write it.
 
 from dataclasses import dataclass
 
-from kernels.behaviour import LENGTH
+from kernels.event_history import LENGTH
 from kernels.features import HISTORY, N_FEATURES
 
 
@@ -35,11 +35,12 @@ class Signature:
 
 FEATURES_IN = Tensor("features", "TYPE_FP32", N_FEATURES, "order: kernels/features.py")
 HISTORY_IN = Tensor("item_history", "TYPE_INT32", HISTORY, "vocabulary indexes, latest last, 0 pads")
-# The last events of a shopper as kernels.behaviour keeps them, the latest last: what the encoder reads.
+# What a shopper did last, as kernels.event_history tells it, the latest last: what the encoder reads.
 EVENTS_IN = (
     Tensor("event_item", "TYPE_INT32", LENGTH, "vocabulary indexes; 0 is unknown or none"),
     Tensor("event_kind", "TYPE_INT8", LENGTH, "kinds of kernels/ledger.py; 0 pads"),
-    Tensor("event_gap", "TYPE_INT8", LENGTH, "buckets of the time since the event before, of kernels/behaviour.py"),
+    Tensor("event_gap_s", "TYPE_INT32", LENGTH, "seconds since the event before"),
+    Tensor("event_price", "TYPE_INT8", LENGTH, "half octaves of a unit's price; 0 is unknown"),
 )
 VECTOR_WIDTH = 64
 # The encoder's answer, kept with the shopper's state until the next event, is an input of every head.

@@ -40,6 +40,13 @@ def meet() -> None:
         atexit.register(distributed.destroy_process_group)
 
 
+def all_here() -> None:
+    """Wait until every worker has come this far: what one wrote, the others may read."""
+    if n_workers() > 1:
+        meet()
+        distributed.barrier()
+
+
 def share_of(rows: Rows) -> Rows:
     """Return this worker's rows of a batch; the shares of all are the batch, and one may be empty.
 

@@ -26,6 +26,8 @@ from stratagem.v1 import (
     profile_pb2_grpc,
     recommendation_pb2,
     recommendation_pb2_grpc,
+    risk_pb2,
+    risk_pb2_grpc,
     strategy_pb2,
     strategy_pb2_grpc,
 )
@@ -37,6 +39,7 @@ from server.feedback import FeedbackLog
 from server.gateway.feedback import FeedbackServicer
 from server.gateway.profile import ProfileServicer
 from server.gateway.recommendation import RecommendationServicer
+from server.gateway.risk import RiskServicer
 from server.gateway.shopper_tags import tags_message
 from server.gateway.strategy import StrategyServicer
 from server.planner import standing_plan
@@ -55,6 +58,7 @@ SERVICES = tuple(
         (profile_pb2, "ProfileService"),
         (recommendation_pb2, "RecommendationService"),
         (feedback_pb2, "FeedbackService"),
+        (risk_pb2, "RiskService"),
     )
 )
 _logger = logging.getLogger(__name__)
@@ -161,13 +165,16 @@ def _bound(server: grpc.aio.Server, settings: Settings) -> int:
 def _add_doors(server: grpc.aio.Server, decider: Decider) -> health.HealthServicer:
     settings, repository, states = decider.settings, decider.repository, decider.states
     strategy_pb2_grpc.add_StrategyServiceServicer_to_server(StrategyServicer(decider), server)
-    profile_pb2_grpc.add_ProfileServiceServicer_to_server(ProfileServicer(repository, states), server)
+    profile_pb2_grpc.add_ProfileServiceServicer_to_server(
+        ProfileServicer(repository, decider.encoder, settings), server
+    )
     recommendation_pb2_grpc.add_RecommendationServiceServicer_to_server(
-        RecommendationServicer(repository, states, decider.models, settings), server
+        RecommendationServicer(repository, decider.encoder, settings), server
     )
     feedback_pb2_grpc.add_FeedbackServiceServicer_to_server(
         FeedbackServicer(repository.catalogue.items, states, decider.log, settings.request_rows), server
     )
+    risk_pb2_grpc.add_RiskServiceServicer_to_server(RiskServicer(repository, decider.models, settings), server)
     status = health.HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(status, server)
     names = (*SERVICES, health_pb2.DESCRIPTOR.services_by_name["Health"].full_name, reflection.SERVICE_NAME)
@@ -191,9 +198,9 @@ def run(settings: Settings, announce: Callable[[str], None]) -> None:
     announce  called with the address once the gateway listens
     raises    Problem  if anything needed is missing or wrong
     """
-    open_repository(settings.repository)  # before Triton's seconds: a wrong file is said at once
+    repository = open_repository(settings.repository)  # before Triton's seconds: a wrong file is said at once
     with (
-        serving(settings.repository, folder=settings.triton) as triton,
+        serving(settings.repository, repository.served, folder=settings.triton) as triton,
         asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner,
     ):
         runner.run(_until_stopped(settings, triton, announce))

@@ -13,15 +13,16 @@ import lmdb
 import numpy as np
 import orjson
 
+from kernels.event_history import RING
 from kernels.features import N_STATE, apply_event, columns
 from kernels.ledger import EXPOSURE
 from server.problems import WrongState
-from server.state.shopper import HEAD, STATE_BYTES, Shopper
+from server.state.encodings import ENCODING, Encodings, no_encodings
+from server.state.shopper import HEAD, HEAD_AT, SENT_AT, STATE_BYTES, Shopper
 from server.state.store import Happening, Snapshot
 
 Answer = TypeVar("Answer")
 STAMP = b"stamp"
-_HEAD_BYTES = HEAD.itemsize
 
 
 class EmbeddedStates:
@@ -35,12 +36,18 @@ class EmbeddedStates:
         raises      WrongState  if it was written with other features or another vocabulary
         """
         folder.mkdir(parents=True, exist_ok=True)
-        self._env = lmdb.open(str(folder), map_size=size_mib * 2**20, max_dbs=4, max_readers=1024)
+        self._env = lmdb.open(str(folder), map_size=size_mib * 2**20, max_dbs=5, max_readers=1024)
         self._shoppers = self._env.open_db(b"shoppers")
+        self._encodings = self._env.open_db(b"encodings")
         self._seen = self._env.open_db(b"seen")
         self._spend = self._env.open_db(b"spend")
         self._meta = self._env.open_db(b"meta")
-        self._stamp = {"n_state": N_STATE, "columns": _digest("\n".join(columns())), "vocabulary": vocabulary}
+        self._stamp = {
+            "n_state": N_STATE,
+            "ring and encoding": _digest(f"{RING} {ENCODING}"),
+            "columns": _digest("\n".join(columns())),
+            "vocabulary": vocabulary,
+        }
         self._writer = ThreadPoolExecutor(1, "state-writer")
         try:
             self._check_stamp(folder)
@@ -66,6 +73,7 @@ class EmbeddedStates:
         """States of a batch, in its order."""
         n_rows = len(shopper_ids)
         states = np.zeros((n_rows, N_STATE))
+        rings, encodings = np.zeros(n_rows, RING), no_encodings(n_rows)
         last_event_s = np.zeros(n_rows, np.int64)
         is_known = np.zeros(n_rows, np.bool_)
         sent_row, sent_key = [], []
@@ -76,14 +84,24 @@ class EmbeddedStates:
                     continue
                 is_known[row] = True
                 states[row] = np.frombuffer(value, np.float64, N_STATE)
-                head = np.frombuffer(value, HEAD, 1, STATE_BYTES)[0]
+                rings[row] = np.frombuffer(value, RING, 1, STATE_BYTES)[0]
+                encoded = transaction.get(shopper_id.encode(), db=self._encodings)
+                if encoded is not None:
+                    encodings[row] = np.frombuffer(encoded, ENCODING, 1)[0]
+                head = np.frombuffer(value, HEAD, 1, HEAD_AT)[0]
                 last_event_s[row], n_sent = head["last_event_s"], int(head["n_sent"])
                 if n_sent:
-                    sent_key.append(np.frombuffer(value, np.uint64, n_sent, STATE_BYTES + _HEAD_BYTES).copy())
+                    sent_key.append(np.frombuffer(value, np.uint64, n_sent, SENT_AT).copy())
                     sent_row.append(np.full(n_sent, row, np.int64))
-        if not sent_row:
-            return Snapshot(states, last_event_s, is_known, np.zeros(0, np.int64), np.zeros(0, np.uint64))
-        return Snapshot(states, last_event_s, is_known, np.concatenate(sent_row), np.concatenate(sent_key))
+        return Snapshot(
+            states,
+            rings,
+            encodings,
+            last_event_s,
+            is_known,
+            np.concatenate([*sent_row, np.zeros(0, np.int64)]),
+            np.concatenate([*sent_key, np.zeros(0, np.uint64)]),
+        )
 
     def shopper(self, shopper_id: str) -> Shopper | None:
         """One shopper; None if nobody has this id."""
@@ -135,6 +153,8 @@ class EmbeddedStates:
             happening.discount_micros,
             happening.coupon_micros,
         )
+        listed_micros = happening.paid_micros + happening.discount_micros + happening.coupon_micros
+        shopper.happened(happening.time_s, happening.kind, happening.item, happening.quantity, listed_micros)
         if happening.sent_key:
             shopper.was_sent(happening.sent_key)
         if happening.kind < EXPOSURE:
@@ -143,11 +163,23 @@ class EmbeddedStates:
         transaction.put(key, shopper.to_bytes(), db=self._shoppers)
         return True
 
+    def keep(self, shopper_ids: Sequence[str], encodings: Encodings) -> "Future[None]":
+        """Remember what the encoder made of shoppers' last events; a shopper who is gone by then stays gone."""
+
+        def write(transaction: lmdb.Transaction) -> None:
+            for shopper_id, encoding in zip(shopper_ids, encodings, strict=True):
+                key = shopper_id.encode()
+                if transaction.get(key, db=self._shoppers) is not None:
+                    transaction.put(key, encoding.tobytes(), db=self._encodings)
+
+        return self._write(write)
+
     def load(self, shoppers: Iterable[tuple[str, Shopper]]) -> int:
         """Replace everybody by `shoppers`, in one transaction; what was applied before is forgotten, spend is not."""
 
         def write(transaction: lmdb.Transaction) -> int:
             transaction.drop(self._shoppers, delete=False)
+            transaction.drop(self._encodings, delete=False)
             transaction.drop(self._seen, delete=False)
             n_shoppers = 0
             for shopper_id, shopper in shoppers:

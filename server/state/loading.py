@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 import polars as pl
 
+from kernels.event_history import rings_of
 from kernels.features import states_of
 from kernels.ledger import EXPOSURE, Ledger
 from server.state.shopper import LATEST, N_LATEST, N_SENT, Keys, Shopper
@@ -36,7 +37,7 @@ def shoppers_of(
     sent         by shopper_id, from `sent_of`
     items        whose vocabulary the ledger's item column refers to
     """
-    states = states_of(ledger)
+    states, rings = states_of(ledger), rings_of(ledger.deeds)
     nothing = np.zeros(0, np.uint64)
     for shopper, shopper_id in enumerate(shopper_ids):
         first, last = int(ledger.offsets[shopper]), int(ledger.offsets[shopper + 1])
@@ -45,4 +46,5 @@ def shoppers_of(
         latest["time_s"], latest["kind"] = ledger.time_s[own], ledger.kind[own]
         latest["paid_micros"], latest["item"] = ledger.paid_micros[own], items.rows_of(ledger.item[own])
         last_event_s = int(ledger.time_s[last - 1]) if last > first else 0
-        yield shopper_id, Shopper(states[shopper], last_event_s, sent.get(shopper_id, nothing), latest)
+        ring = rings[shopper : shopper + 1]
+        yield shopper_id, Shopper(states[shopper], ring, last_event_s, sent.get(shopper_id, nothing), latest)

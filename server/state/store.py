@@ -9,6 +9,8 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Protocol
 
+from kernels.event_history import Rings
+from server.state.encodings import Encodings
 from server.state.shopper import Keys, Shopper
 from server.strategy.catalogue import Bools, Floats, Ints
 
@@ -18,6 +20,8 @@ class Snapshot:
     """States of a batch at one moment, as arrays.
 
     states        (batch, N_STATE) float64  zeros where the shopper is unknown
+    rings         (batch,) RING             the last events; zeros where the shopper is unknown
+    encodings     (batch,) ENCODING         what the encoder made of them, when it last did
     last_event_s  (batch,) int64            newest event; 0 before the first
     is_known      (batch,) bool
     sent_row      (n_sent,) int64           row of each sent key
@@ -25,6 +29,8 @@ class Snapshot:
     """
 
     states: Floats
+    rings: Rings
+    encodings: Encodings
     last_event_s: Ints
     is_known: Bools
     sent_row: Ints
@@ -80,6 +86,10 @@ class States(Protocol):
 
     def apply(self, happenings: Sequence[Happening]) -> "Future[list[bool]]":
         """Apply each happening once; the answer says which were new. A shopper never seen before starts empty."""
+        ...
+
+    def keep(self, shopper_ids: Sequence[str], encodings: Encodings) -> "Future[None]":
+        """Remember what the encoder made of shoppers' last events; a shopper who is gone by then stays gone."""
         ...
 
     def load(self, shoppers: Iterable[tuple[str, Shopper]]) -> int:

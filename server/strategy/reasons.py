@@ -15,6 +15,14 @@ from server.strategy.economics import Predicted, believed_uplift, offer_parts
 from server.strategy.policy import Choice
 
 SYMBOLS = {"USD": "$", "EUR": "€", "GBP": "£", "CNY": "¥"}
+# Why the encoder ranks an item: its tensor item_reason holds places of this list.
+RECOMMENDED = (
+    "fits what the shopper looked at and bought lately",
+    "bought before, and due again",
+    "often bought next after the latest items",
+    "new here, and like what the shopper buys",
+)
+FOLLOWS = 2
 BARRED = {
     Bar.NOT_LIVE: "not live at this time",
     Bar.ALREADY_SENT: "already sent to this shopper",
@@ -172,7 +180,18 @@ def listed(names: list[str], shares: list[str]) -> str:
     return ", ".join(f"{name} {share}" for name, share in zip(names, shares, strict=True))
 
 
-def recommendation_reason(title: str, prob: float, is_repeat: bool) -> str:
-    """Why an item is recommended."""
-    why = "bought before, and due again" if is_repeat else "often bought next after the latest items"
+def recommendation_reason(title: str, prob: float, reason: int, because: str) -> str:
+    """Why an item is recommended.
+
+    reason   the largest part of the item's rate, as the encoder tells it: an index of RECOMMENDED
+    because  the item that it follows most; empty where none stands out
+    """
+    why = RECOMMENDED[reason]
+    if reason == FOLLOWS and because:
+        why = f"often bought after {because}"
     return f"{title}: {why}; bought within 7 days with probability {percent(prob)}."
+
+
+def session_reason(title: str, prob: float) -> str:
+    """Why an item is shown to an anonymous shopper."""
+    return f"{title}: comes next in sessions like this one with probability {percent(prob)}."

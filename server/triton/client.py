@@ -1,13 +1,13 @@
-"""Asks Triton for everything that the strategy needs to know of a batch of shoppers, in one call.
+"""Asks Triton: the encoder about shoppers' last events, the heads about everything that the strategy needs to know.
 
-In: features and item histories. Out: Predictions, checked to be finite, or a Problem in one sentence.
-Called by server/decide.py (`predict`) and by the planner (`predict_now`).
+In: event sequences, or features with what the encoder said. Out: Encodings and Predictions, checked to be finite, or a
+Problem in one sentence. Called by server/decide.py and the doors (`encode`, `predict`) and by the planner (`*_now`).
 """
 
 import asyncio
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -17,39 +17,82 @@ from numpy.typing import NDArray
 from tritonclient.grpc import service_pb2
 from tritonclient.grpc.service_pb2_grpc import GRPCInferenceServiceStub
 
-from kernels.features import HISTORY, N_ARMS, N_CATEGORIES, N_FEATURES, N_OFFER_GROUPS, N_TOP_ITEMS, columns
+from kernels.event_history import COLUMNS, LENGTH, EventHistory
+from kernels.features import N_ARMS, N_CATEGORIES, N_FEATURES, N_OFFER_GROUPS, N_TOP_ITEMS, columns
+from kernels.future_tags import N_FUTURE_TAGS
+from kernels.risk_features import N_REASONS_TOLD
 from server.problems import InvalidRequest, ModelUnavailable, TooLate
+from server.state.encodings import TENSORS, VECTOR_WIDTH, Encodings, no_encodings
 from server.triton.messages import channel_options, reason_of, request_of
 
+ENCODER, HEADS = "encoder", "predictions"
+SESSION, TRANSACTION, REVIEW = "session", "risk_transaction", "risk_review"
 MOST_ROWS = 256  # max_batch_size of every config.pbtxt
-N_IN_FLIGHT = 4  # chunks of one large request: enough to keep the three models busy, few enough to let others in
-# Tensor -> its type as Triton and as numpy say it, and its width.
-OUTPUTS: dict[str, tuple[str, type[np.generic], int]] = {
-    "category_prob": ("FP32", np.float32, N_CATEGORIES),
-    "redeem_prob": ("FP32", np.float32, N_OFFER_GROUPS),
-    "spend_uplift": ("FP32", np.float32, N_ARMS),
-    "spend_uplift_se": ("FP32", np.float32, N_ARMS),
-    "item_index": ("INT32", np.int32, N_TOP_ITEMS),
-    "item_prob": ("FP32", np.float32, N_TOP_ITEMS),
+N_IN_FLIGHT = 4  # chunks of one large request: enough to keep the models busy, few enough to let others in
+
+Outputs = Mapping[str, tuple[type[np.generic], int]]
+Arrays = Mapping[str, NDArray[np.generic]]
+
+# Spend is expected within 90 and within 365 days.
+N_SPEND_HORIZONS = 2
+HEAD_OUTPUTS: Outputs = {
+    "category_prob": (np.float32, N_CATEGORIES),
+    "tag_prob": (np.float32, N_FUTURE_TAGS),
+    "redeem_prob": (np.float32, N_OFFER_GROUPS),
+    "redeem_prob_se": (np.float32, N_OFFER_GROUPS),
+    "buy_prob": (np.float32, N_OFFER_GROUPS),
+    "click_prob": (np.float32, N_OFFER_GROUPS),
+    "response_spend": (np.float32, N_OFFER_GROUPS),
+    "spend_uplift": (np.float32, N_ARMS),
+    "spend_uplift_se": (np.float32, N_ARMS),
+    "expected_spend": (np.float32, N_SPEND_HORIZONS),
+    "buy_90d_prob": (np.float32, 1),
 }
+# Latest items of a session that its model reads.
+N_SESSION = 20
+# What those models answer that a release holds only where the shop's data were enough to learn them.
+SOMETIMES: Mapping[str, Outputs] = {
+    SESSION: {"item_index": (np.int32, N_TOP_ITEMS), "item_prob": (np.float32, N_TOP_ITEMS)},
+    TRANSACTION: {
+        "fraud_prob": (np.float32, 1),
+        "reason_code": (np.int32, N_REASONS_TOLD),
+        "reason_log_odds": (np.float32, N_REASONS_TOLD),
+    },
+    REVIEW: {"deceptive_prob": (np.float32, 1)},
+}
+DATATYPES: dict[type[np.generic], str] = {np.float32: "FP32", np.int32: "INT32"}
 
 
 @dataclass(frozen=True)
 class Predictions:
-    """What the models say of a batch, read-only.
+    """What the models say of a batch, read-only; the items are the encoder's.
 
     category_prob    (batch, N_CATEGORIES) float32    P(buys in the category within 7 days)
+    tag_prob         (batch, N_FUTURE_TAGS) float32   P(kernels.future_tags.FUTURE_TAGS)
     redeem_prob      (batch, N_OFFER_GROUPS) float32  P(redeems an offer of the group within 28 days | it is sent)
+    redeem_prob_se   (batch, N_OFFER_GROUPS) float32  its standard error
+    buy_prob         (batch, N_OFFER_GROUPS) float32  P(buys what the group covers within 28 days | it is sent)
+    click_prob       (batch, N_OFFER_GROUPS) float32  P(clicks | it is sent); 0 where the shop knows no clicks
+    response_spend   (batch, N_OFFER_GROUPS) float32  spend on it in 28 days | it is sent, currency units
     spend_uplift     (batch, N_ARMS) float32          what being sent the arm adds to 28 days' spend, currency units
     spend_uplift_se  (batch, N_ARMS) float32          its standard error
+    expected_spend   (batch, N_SPEND_HORIZONS) float32  spend within 90 and 365 days, currency units
+    buy_90d_prob     (batch, 1) float32               P(any order within 90 days)
     item_index       (batch, N_TOP_ITEMS) int32       vocabulary indexes, likeliest first; 0 pads
     item_prob        (batch, N_TOP_ITEMS) float32     P(buys the item within 7 days), descending
     """
 
     category_prob: NDArray[np.float32]
+    tag_prob: NDArray[np.float32]
     redeem_prob: NDArray[np.float32]
+    redeem_prob_se: NDArray[np.float32]
+    buy_prob: NDArray[np.float32]
+    click_prob: NDArray[np.float32]
+    response_spend: NDArray[np.float32]
     spend_uplift: NDArray[np.float32]
     spend_uplift_se: NDArray[np.float32]
+    expected_spend: NDArray[np.float32]
+    buy_90d_prob: NDArray[np.float32]
     item_index: NDArray[np.int32]
     item_prob: NDArray[np.float32]
 
@@ -57,27 +100,71 @@ class Predictions:
 class Models:
     """The models behind one Triton address. Channels open at first use; `predict` stays with its first event loop."""
 
-    def __init__(self, address: str, name: str = "predictions") -> None:
+    def __init__(self, address: str) -> None:
         """Remember where to ask.
 
         address  "host:port" of Triton's gRPC door
-        name     the model that joins all others
         """
         self.address = address
-        self.name = name
 
-    async def predict(
-        self, features: NDArray[np.float32], item_history: NDArray[np.int32], within_s: float
-    ) -> Predictions:
+    async def encode(self, events: EventHistory, within_s: float) -> Encodings:
+        """Encode the last events of a batch; more than MOST_ROWS rows become several calls.
+
+        events    (batch, LENGTH)
+        within_s  for all of it
+        returns   (batch,) ENCODING; n_events and encoder are the caller's to fill
+        raises    InvalidRequest, ModelUnavailable, TooLate
+        """
+        tensors = _event_tensors(events)
+        return _encodings(await self._ask(ENCODER, tensors, TENSORS, within_s), events.item.shape[0])
+
+    async def predict(self, features: NDArray[np.float32], encodings: Encodings, within_s: float) -> Predictions:
         """Predict for a batch; more than MOST_ROWS rows become several calls.
 
-        features      (batch, N_FEATURES) float32  as kernels.features.columns names them; finite
-        item_history  (batch, HISTORY) int32       vocabulary indexes, ≥ 0
-        within_s      for all of it
-        returns       one row per row
-        raises        InvalidRequest, ModelUnavailable, TooLate
+        features   (batch, N_FEATURES) float32  as kernels.features.columns names them; finite
+        encodings  (batch,) ENCODING            of the same shoppers
+        within_s   for all of it
+        returns    one row per row
+        raises     InvalidRequest, ModelUnavailable, TooLate
         """
-        _check_inputs(features, item_history)
+        tensors = _head_tensors(features, encodings)
+        return _predictions(await self._ask(HEADS, tensors, HEAD_OUTPUTS, within_s), encodings)
+
+    async def ask(self, model: str, tensors: Arrays, within_s: float) -> Arrays:
+        """Ask one of the models that not every release has.
+
+        model     of SOMETIMES
+        tensors   (batch, width) by name, as the model's config says
+        within_s  for all of it
+        returns   (batch, width) by name
+        raises    ModelUnavailable, TooLate
+        """
+        return await self._ask(model, tensors, SOMETIMES[model], within_s)
+
+    def encode_now(self, events: EventHistory, within_s: float = 60.0) -> Encodings:
+        """Do what `encode` does from a thread without an event loop: for bulk work.
+
+        events    (batch, LENGTH)
+        within_s  for all of it
+        returns   (batch,) ENCODING
+        raises    InvalidRequest, ModelUnavailable, TooLate
+        """
+        tensors = _event_tensors(events)
+        return _encodings(self._ask_now(ENCODER, tensors, TENSORS, within_s), events.item.shape[0])
+
+    def predict_now(self, features: NDArray[np.float32], encodings: Encodings, within_s: float = 60.0) -> Predictions:
+        """Do what `predict` does from a thread without an event loop: for bulk work.
+
+        features   (batch, N_FEATURES) float32
+        encodings  (batch,) ENCODING
+        within_s   for all of it
+        returns    one row per row
+        raises     InvalidRequest, ModelUnavailable, TooLate
+        """
+        tensors = _head_tensors(features, encodings)
+        return _predictions(self._ask_now(HEADS, tensors, HEAD_OUTPUTS, within_s), encodings)
+
+    async def _ask(self, model: str, tensors: Arrays, outputs: Outputs, within_s: float) -> Arrays:
         deadline_s = time.monotonic() + within_s
         gate = asyncio.Semaphore(N_IN_FLIGHT)
 
@@ -85,50 +172,42 @@ class Models:
             async with gate:
                 return await self._stub.ModelInfer(request, timeout=_left_s(deadline_s, within_s))
 
-        requests = list(self._requests(features, item_history))
+        requests = list(_requests(model, tensors))
         try:
             if len(requests) == 1:  # the usual case needs no task
-                return _predictions([await answer(requests[0])], features.shape[0])
-            return _predictions(await asyncio.gather(*map(answer, requests)), features.shape[0])
+                return _joined(model, [await answer(requests[0])], outputs, _n_rows(tensors))
+            return _joined(model, await asyncio.gather(*map(answer, requests)), outputs, _n_rows(tensors))
         except grpc.RpcError as error:
-            raise self._problem(error, within_s) from error
+            raise self._problem(model, error, within_s) from error
 
-    def predict_now(
-        self, features: NDArray[np.float32], item_history: NDArray[np.int32], within_s: float = 60.0
-    ) -> Predictions:
-        """Do what `predict` does from a thread without an event loop: for bulk work.
-
-        features      (batch, N_FEATURES) float32
-        item_history  (batch, HISTORY) int32
-        within_s      for all of it
-        returns       one row per row
-        raises        InvalidRequest, ModelUnavailable, TooLate
-        """
-        _check_inputs(features, item_history)
+    def _ask_now(self, model: str, tensors: Arrays, outputs: Outputs, within_s: float) -> Arrays:
         deadline_s = time.monotonic() + within_s
         answers: list[service_pb2.ModelInferResponse] = []
         running: deque[grpc.Future] = deque()
         try:
-            for request in self._requests(features, item_history):
+            for request in _requests(model, tensors):
                 if len(running) == N_IN_FLIGHT:
                     answers.append(running.popleft().result())
                 running.append(self._blocking_stub.ModelInfer.future(request, timeout=_left_s(deadline_s, within_s)))
             while running:
                 answers.append(running.popleft().result())
-            return _predictions(answers, features.shape[0])
+            return _joined(model, answers, outputs, _n_rows(tensors))
         except grpc.RpcError as error:
-            raise self._problem(error, within_s) from error
+            raise self._problem(model, error, within_s) from error
         finally:
             for call in running:
                 call.cancel()
 
     async def is_ready(self, within_s: float = 1.0) -> bool:
-        """Whether Triton answers and the joined model is loaded."""
-        asked = service_pb2.ModelReadyRequest(name=self.name)
+        """Whether Triton answers and encoder and heads are loaded."""
         try:
-            return bool((await self._stub.ModelReady(asked, timeout=within_s)).ready)
+            for model in (ENCODER, HEADS):
+                asked = service_pb2.ModelReadyRequest(name=model)
+                if not (await self._stub.ModelReady(asked, timeout=within_s)).ready:
+                    return False
         except grpc.RpcError:
             return False
+        return True
 
     async def close(self) -> None:
         """Close the channels that were opened."""
@@ -153,17 +232,19 @@ class Models:
     def _blocking_stub(self) -> GRPCInferenceServiceStub:
         return GRPCInferenceServiceStub(self._blocking_channel)
 
-    def _requests(
-        self, features: NDArray[np.float32], item_history: NDArray[np.int32]
-    ) -> Iterator[service_pb2.ModelInferRequest]:
-        for first in range(0, features.shape[0], MOST_ROWS):
-            rows = slice(first, first + MOST_ROWS)
-            yield request_of(self.name, {"features": features[rows], "item_history": item_history[rows]})
-
-    def _problem(self, error: grpc.RpcError, within_s: float) -> ModelUnavailable | TooLate:
+    def _problem(self, model: str, error: grpc.RpcError, within_s: float) -> ModelUnavailable | TooLate:
         if error.code() == grpc.StatusCode.DEADLINE_EXCEEDED:
-            return TooLate(f"{self.name} must answer within {within_s * 1000:.0f} ms, got nothing from {self.address}")
-        return ModelUnavailable(f"Triton at {self.address} must answer {self.name}, got: {reason_of(error)}")
+            return TooLate(f"{model} must answer within {within_s * 1000:.0f} ms, got nothing from {self.address}")
+        return ModelUnavailable(f"Triton at {self.address} must answer {model}, got: {reason_of(error)}")
+
+
+def _n_rows(tensors: Arrays) -> int:
+    return int(next(iter(tensors.values())).shape[0])
+
+
+def _requests(model: str, tensors: Arrays) -> Iterator[service_pb2.ModelInferRequest]:
+    for first in range(0, _n_rows(tensors), MOST_ROWS):
+        yield request_of(model, {name: array[first : first + MOST_ROWS] for name, array in tensors.items()})
 
 
 def _left_s(deadline_s: float, within_s: float) -> float:
@@ -173,52 +254,79 @@ def _left_s(deadline_s: float, within_s: float) -> float:
     return left_s
 
 
-def _check_inputs(features: NDArray[np.float32], item_history: NDArray[np.int32]) -> None:
-    """Refuse what would make Triton answer with an error, or worse, with a number."""
-    for name, array, dtype, width in (
-        ("features", features, np.float32, N_FEATURES),
-        ("item_history", item_history, np.int32, HISTORY),
-    ):
-        if array.dtype != dtype or array.ndim != 2 or array.shape[1] != width:
+def _event_tensors(events: EventHistory) -> Arrays:
+    """The encoder's inputs; what would make Triton answer with an error, or worse, with a number, is refused."""
+    tensors = {f"event_{name}": getattr(events, name) for name in COLUMNS}
+    for (name, array), dtype in zip(tensors.items(), (np.int32, np.int8, np.int32, np.int8), strict=True):
+        if array.dtype != dtype or array.ndim != 2 or array.shape[1] != LENGTH:
             raise InvalidRequest(
-                f"{name} must be {np.dtype(dtype)} of shape (batch, {width}), got {array.dtype} of shape {array.shape}"
+                f"{name} must be {np.dtype(dtype)} of shape (batch, {LENGTH}), got {array.dtype} of shape {array.shape}"
             )
-    if features.shape[0] != item_history.shape[0]:
+        if array.shape[0] != events.item.shape[0]:
+            raise InvalidRequest(f"{name} must have {events.item.shape[0]} rows, as event_item, got {array.shape[0]}")
+        if array.min(initial=0) < 0:
+            row, place = np.argwhere(array < 0)[0]
+            raise InvalidRequest(f"{name} must be ≥ 0, got {array[row, place]} (row {row}, place {place})")
+    return tensors
+
+
+def _head_tensors(features: NDArray[np.float32], encodings: Encodings) -> Arrays:
+    """The heads' inputs, checked as the encoder's are."""
+    vectors = np.ascontiguousarray(encodings["shopper_vector"])
+    for name, array, width in (("features", features, N_FEATURES), ("shopper_vector", vectors, VECTOR_WIDTH)):
+        if array.dtype != np.float32 or array.ndim != 2 or array.shape[1] != width:
+            raise InvalidRequest(
+                f"{name} must be float32 of shape (batch, {width}), got {array.dtype} of shape {array.shape}"
+            )
+    if features.shape[0] != vectors.shape[0]:
         raise InvalidRequest(
-            f"item_history must have one row per row of features, {features.shape[0]}, got {item_history.shape[0]}"
+            f"shopper_vector must have one row per row of features, {features.shape[0]}, got {vectors.shape[0]}"
         )
     if not np.isfinite(features).all():
         row, column = np.argwhere(~np.isfinite(features))[0]
         raise InvalidRequest(f"{columns()[column]} must be finite, got {features[row, column]} (row {row} of features)")
-    if item_history.min(initial=0) < 0:
-        row, place = np.argwhere(item_history < 0)[0]
-        raise InvalidRequest(f"item_history must be ≥ 0, got {item_history[row, place]} (row {row}, place {place})")
+    return {"features": features, "shopper_vector": vectors}
 
 
-def _predictions(responses: Sequence[service_pb2.ModelInferResponse], n_rows: int) -> Predictions:
-    """Join the answers of all chunks, refusing what the contract does not allow."""
-    joined: dict[str, list[NDArray[np.generic]]] = {name: [] for name in OUTPUTS}
+def _encodings(arrays: Arrays, n_rows: int) -> Encodings:
+    encodings = no_encodings(n_rows)
+    for name, array in arrays.items():
+        encodings[name] = array
+    return encodings
+
+
+def _predictions(arrays: Arrays, encodings: Encodings) -> Predictions:
+    return Predictions(**arrays, item_index=encodings["item_index"], item_prob=encodings["item_prob"])  # type: ignore[arg-type]  # the datatypes were compared
+
+
+def _joined(
+    model: str, responses: Sequence[service_pb2.ModelInferResponse], outputs: Outputs, n_rows: int
+) -> dict[str, NDArray[np.generic]]:
+    """The answers of all chunks, refusing what the contract does not allow."""
+    parts: dict[str, list[NDArray[np.generic]]] = {name: [] for name in outputs}
     for first, response in zip(range(0, n_rows, MOST_ROWS), responses, strict=True):
         contents = dict(zip([tensor.name for tensor in response.outputs], response.raw_output_contents, strict=True))
         datatypes = {tensor.name: tensor.datatype for tensor in response.outputs}
-        for name, (datatype, dtype, width) in OUTPUTS.items():
-            if datatypes.get(name) != datatype:
-                raise ModelUnavailable(f"{name} of predictions must be {datatype}, got {datatypes.get(name, 'none')}")
+        for name, (dtype, width) in outputs.items():
+            if datatypes.get(name) != DATATYPES[dtype]:
+                got = datatypes.get(name, "none")
+                raise ModelUnavailable(f"{name} of {model} must be {DATATYPES[dtype]}, got {got}")
             array = np.frombuffer(contents[name], dtype)
             rows = min(MOST_ROWS, n_rows - first)
             if array.size != rows * width:
                 raise ModelUnavailable(f"{name} must have shape ({rows}, {width}), got {array.size} values from Triton")
-            joined[name].append(array.reshape(rows, width))
-    arrays = {name: parts[0] if len(parts) == 1 else _stacked(name, parts) for name, parts in joined.items()}
+            parts[name].append(array.reshape(rows, width))
+    arrays = {
+        # No parts are no rows.
+        name: found[0]
+        if len(found) == 1
+        else np.concatenate([np.empty((0, outputs[name][1]), outputs[name][0]), *found])
+        for name, found in parts.items()
+    }
     for name, array in arrays.items():
         if not np.isfinite(array).all():
             row, column = np.argwhere(~np.isfinite(array))[0]
             raise ModelUnavailable(
                 f"{name} must be finite, got {array[row, column]} from Triton (row {row}, column {column})"
             )
-    return Predictions(**arrays)  # type: ignore[arg-type]  # the datatypes were compared
-
-
-def _stacked(name: str, parts: list[NDArray[np.generic]]) -> NDArray[np.generic]:
-    _, dtype, width = OUTPUTS[name]
-    return np.concatenate([np.empty((0, width), dtype), *parts])  # no parts are no rows
+    return arrays

@@ -21,7 +21,7 @@ from server.triton.environment import DEFAULT_FOLDER, Environment, NotPrepared, 
 from server.triton.self_test import check_known_tensors, not_ready
 
 HOST = "127.0.0.1"
-MODELS = ("response", "uplift", "recommendation", "predictions")
+MODELS = ("encoder", "predictions")
 N_LOGS = 20
 N_PORT_TRIES = 3
 STOP_S = 10.0

@@ -7,6 +7,7 @@ import platform
 import subprocess
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
@@ -20,12 +21,14 @@ class Measured:
     rivals   name -> number, measured in the same run
     n        repetitions behind each figure
     spread   figure or rival -> interquartile range, in its own unit
+    told     whatever else the record keeps, beside the figures
     """
 
     figures: dict[str, float]
     rivals: dict[str, float]
     n: int
     spread: dict[str, float] = field(default_factory=dict)
+    told: dict[str, Any] = field(default_factory=dict)
 
 
 def write_record(name: str, measured: Measured, file: Path | None) -> None:
@@ -46,7 +49,9 @@ def write_record(name: str, measured: Measured, file: Path | None) -> None:
     if file is not None:
         file.parent.mkdir(parents=True, exist_ok=True)
         origin = {"machine": _machine(), "commit": _commit(), "date": datetime.date.today().isoformat()}
-        file.write_text(json.dumps({"name": name, **asdict(measured), **origin}, indent=2) + "\n")
+        record = asdict(measured)
+        told = record.pop("told")
+        file.write_text(json.dumps({"name": name, **record, **origin, **told}, indent=2) + "\n")
 
 
 def _machine() -> str:

@@ -16,14 +16,14 @@ from numpy.typing import NDArray
 from tritonclient.grpc import InferInput
 from tritonclient.grpc.aio import InferenceServerClient
 
-from server.triton.client import MOST_ROWS, OUTPUTS, Models
+from server.state.encodings import Encodings, no_encodings
+from server.triton.client import HEAD_OUTPUTS, HEADS, MOST_ROWS, Models
 from server.triton.process import serving
 from tests.benchmarks.gateway_leg import decide_leg
 from tests.benchmarks.record import Measured
 
 N_WARM = 30
 WITHIN_S = 10.0
-PARTS = {"response": "features", "uplift": "features", "recommendation": "item_history"}
 
 Arrays = dict[str, NDArray[np.generic]]
 Samples = dict[str, NDArray[np.float64]]
@@ -55,12 +55,9 @@ def measure(
 
 def _known_rows(repository: Path) -> Arrays:
     """The held-out rows that export kept for the start-up self-test, repeated to a full batch."""
-    rows: Arrays = {}
-    for model, tensor in PARTS.items():
-        with np.load(repository / model / "1" / "self_test.npz") as known:
-            found = known[f"in_{tensor}"]
-        rows[tensor] = np.resize(found, (MOST_ROWS, *found.shape[1:]))
-    return rows
+    with np.load(repository / HEADS / "1" / "self_test.npz") as known:
+        found = {name.removeprefix("in_"): known[name] for name in known.files if name.startswith("in_")}
+    return {name: np.resize(array, (MOST_ROWS, *array.shape[1:])) for name, array in found.items()}
 
 
 async def _sampled(
@@ -83,9 +80,9 @@ async def _sampled(
                 legs["decide_ms"] = await stack.enter_async_context(decide(address))
             # A full batch takes a hundred times as long, and its median needs fewer rounds.
             samples |= await alternated(legs, n_rounds if n_rows == 1 else n_rounds // 20)
-        predicted = await models.predict(rows["features"], rows["item_history"], WITHIN_S)  # type: ignore[arg-type]
+        predicted = await models.predict(*_asked_of(rows), WITHIN_S)
     answers = {f"onnxruntime_{name}": array for name, array in local(rows).items()}
-    return samples, answers | {f"triton_{name}": getattr(predicted, name) for name in OUTPUTS}
+    return samples, answers | {f"triton_{name}": getattr(predicted, name) for name in HEAD_OUTPUTS}
 
 
 async def alternated(legs: dict[str, Call], n_rounds: int) -> Samples:
@@ -107,21 +104,22 @@ async def alternated(legs: dict[str, Call], n_rounds: int) -> Samples:
 
 
 def _local(repository: Path) -> Callable[[Arrays], Arrays]:
-    """The three graphs in this process, one thread each as Triton runs them."""
+    """The heads' graph in this process, one thread as Triton runs it."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
-    sessions = {
-        model: onnxruntime.InferenceSession(repository / model / "1" / "model.onnx", options) for model in PARTS
-    }
-    outputs = {model: [tensor.name for tensor in session.get_outputs()] for model, session in sessions.items()}
+    session = onnxruntime.InferenceSession(repository / HEADS / "1" / "model.onnx", options)
+    names = [tensor.name for tensor in session.get_outputs()]
 
     def run(batch: Arrays) -> Arrays:
-        answered: Arrays = {}
-        for model, tensor in PARTS.items():
-            answered |= dict(zip(outputs[model], sessions[model].run(None, {tensor: batch[tensor]}), strict=True))
-        return answered
+        return dict(zip(names, session.run(names, batch), strict=True))
 
     return run
+
+
+def _asked_of(batch: Arrays) -> tuple[NDArray[np.float32], Encodings]:
+    encodings = no_encodings(batch["features"].shape[0])
+    encodings["shopper_vector"] = batch["shopper_vector"]
+    return batch["features"].astype(np.float32, copy=False), encodings
 
 
 def _later(local: Callable[[Arrays], Arrays], batch: Arrays) -> Call:
@@ -132,8 +130,10 @@ def _later(local: Callable[[Arrays], Arrays], batch: Arrays) -> Call:
 
 
 def _asking(models: Models, batch: Arrays) -> Call:
+    features, encodings = _asked_of(batch)
+
     async def call() -> object:
-        return await models.predict(batch["features"], batch["item_history"], WITHIN_S)  # type: ignore[arg-type]
+        return await models.predict(features, encodings, WITHIN_S)
 
     return call
 
@@ -142,12 +142,9 @@ def _asking_library(library: InferenceServerClient, batch: Arrays) -> Call:
     """NVIDIA's own client as its documentation uses it."""
 
     async def call() -> object:
-        tensors = [
-            InferInput("features", batch["features"].shape, "FP32").set_data_from_numpy(batch["features"]),
-            InferInput("item_history", batch["item_history"].shape, "INT32").set_data_from_numpy(batch["item_history"]),
-        ]
-        answer = await library.infer("predictions", tensors, client_timeout=WITHIN_S)
-        return [answer.as_numpy(name) for name in OUTPUTS]
+        tensors = [InferInput(name, array.shape, "FP32").set_data_from_numpy(array) for name, array in batch.items()]
+        answer = await library.infer(HEADS, tensors, client_timeout=WITHIN_S)
+        return [answer.as_numpy(name) for name in HEAD_OUTPUTS]
 
     return call
 

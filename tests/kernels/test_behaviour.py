@@ -1,4 +1,4 @@
-"""Behaviour sequences equal their definition, ring and batch are equal, and the future stays out."""
+"""Behaviour sequences equal their definition, and the future stays out."""
 
 import numpy as np
 import pytest
@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kernels import behaviour
-from kernels.behaviour import Ring, Sequences, apply_event, empty_ring, read_ring, sequences_at
+from kernels.behaviour import Sequences, sequences_at
 from kernels.checks import InvalidInput
 from kernels.ledger import empty_ledger
 from kernels.reference.behaviour import sequence_at
@@ -20,18 +20,9 @@ def rows(told: Sequences, row: int) -> tuple[list[int], ...]:
     return tuple(column[row].tolist() for column in (told.item, told.kind, told.gap, told.band))
 
 
-def replayed(case: Case, row: int, length: int) -> Ring:
-    """The ring that serving would hold when a query comes."""
-    ledger, who, ring = case.ledger, case.shopper[row], empty_ring(length)
-    for event in range(ledger.offsets[who], ledger.offsets[who + 1]):
-        if ledger.time_s[event] <= case.at_s[row]:
-            apply_event(ring, *(column[event].item() for column in (ledger.time_s, ledger.item, ledger.kind)), BANDS)
-    return ring
-
-
 @EXAMPLES
 @given(case=cases(), length=st.sampled_from([1, 2, 5, 200]))
-def test_sequences_equal_their_definition_and_the_ring(case: Case, length: int) -> None:
+def test_sequences_equal_their_definition(case: Case, length: int) -> None:
     ledger = case.ledger
     told = sequences_at(ledger, BANDS, case.shopper, case.at_s, length)
     for row, (who, at_s) in enumerate(zip(case.shopper, case.at_s, strict=True)):
@@ -39,7 +30,6 @@ def test_sequences_equal_their_definition_and_the_ring(case: Case, length: int) 
         columns = (ledger.time_s[own].tolist(), ledger.item[own].tolist(), ledger.kind[own].tolist())
         defined = sequence_at(list(zip(*columns, strict=True)), BANDS.tolist(), int(at_s), length)
         assert rows(told, row) == defined
-        assert rows(read_ring(replayed(case, row, length)), 0) == defined
 
 
 def test_queries_may_come_in_any_order() -> None:
@@ -73,7 +63,7 @@ def test_the_longest_gap_of_a_ledger_has_a_bucket() -> None:
 def test_a_shopper_without_events_has_zeros() -> None:
     told = sequences_at(empty_ledger(1), BANDS, np.zeros(1, np.int64), np.array([START_S]))
     assert told.item.shape == (1, behaviour.LENGTH)
-    assert rows(told, 0) == rows(read_ring(empty_ring()), 0) == ([0] * behaviour.LENGTH,) * 4
+    assert rows(told, 0) == ([0] * behaviour.LENGTH,) * 4
 
 
 def test_doors_name_what_is_wrong() -> None:
@@ -81,8 +71,6 @@ def test_doors_name_what_is_wrong() -> None:
     with pytest.raises(InvalidInput, match=r"shopper must be in \[0, 1\), got 1"):
         sequences_at(ledger, BANDS, nobody, nobody)
     with pytest.raises(InvalidInput, match="length must be > 0, got 0"):
-        empty_ring(0)
-    with pytest.raises(InvalidInput, match="kind must be in"):
-        apply_event(empty_ring(), START_S, 1, 7, BANDS)
+        sequences_at(ledger, BANDS, nobody - 1, nobody, 0)
     with pytest.raises(InvalidInput, match="band_of_item must have a band"):
-        apply_event(empty_ring(), START_S, 1, 1, BANDS[:0])
+        sequences_at(ledger, BANDS[:0], nobody - 1, nobody)

@@ -16,6 +16,7 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from stratagem.v1 import event_pb2, feedback_pb2, profile_pb2, recommendation_pb2, strategy_pb2
 
 from kernels.features import columns, features_at
+from kernels.future_tags import FUTURE_TAGS
 from kernels.ledger import COLUMNS, ledger_of
 from server.feedback import read_log
 from server.problems import PortInUse, Problem, WrongPlan, WrongRepository, WrongState
@@ -156,6 +157,10 @@ def test_profile_is_bit_for_bit_what_training_computes(doors: Doors) -> None:
     assert list(profile.features.item_history) == history[0].tolist()
     assert len(served) == len(columns())
     assert profile.summary.n_orders == 5
+    # Four float32 shares: their sum is 1 up to rounding.
+    assert sum(profile.outlook.next_kind_prob) == pytest.approx(1.0, abs=1e-5)
+    assert [tag.name for tag in profile.outlook.tags] == [tag.name for tag in FUTURE_TAGS]
+    assert profile.outlook.expected_spend_90d_micros > 0
     assert [event.time_s for event in profile.latest_events] == [row.time_s for row in reversed(happenings)]
 
 
@@ -252,6 +257,10 @@ def test_a_triton_that_is_gone_is_unavailable_and_the_health_says_so(filled: Set
             assert words.startswith("Triton at 127.0.0.1:")
             assert health_of(doors) == health_pb2.HealthCheckResponse.NOT_SERVING
             assert list(read_log(doors.settings.log)) == []
+            # What is known needs no model; only the outlook is left out.
+            profile = doors.profile.Get(profile_pb2.GetRequest(shopper_id="shopper-3", time_s=AS_OF_S))
+            assert profile.summary.n_orders == 5
+            assert not profile.HasField("outlook")
 
 
 def health_of(doors: Doors) -> int:
@@ -333,11 +342,11 @@ def test_an_altered_file_of_the_repository_is_named_with_both_hashes(
 ) -> None:
     folder = tmp_path / "altered"
     shutil.copytree(filled.repository, folder)
-    with (folder / "response" / "1" / "model.onnx").open("ab") as file:
+    with (folder / "predictions" / "1" / "model.onnx").open("ab") as file:
         file.write(b"\0")
     problem = refusal(filled.model_copy(update={"repository": folder}), tiny_triton)
     assert isinstance(problem, WrongRepository)
-    assert str(problem).startswith(f"sha256 of {folder / 'response' / '1' / 'model.onnx'} must be ")
+    assert str(problem).startswith(f"sha256 of {folder / 'predictions' / '1' / 'model.onnx'} must be ")
 
 
 def test_states_of_another_vocabulary_are_refused(filled: Settings, tmp_path: Path, tiny_triton: str) -> None:

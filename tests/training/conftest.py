@@ -1,21 +1,20 @@
 """One little shop for all training tests: ingested, asked and trained once."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-import numpy as np
-import onnxruntime
 import pytest
 import torch
 
 from tests.shops.generate import write_little_shop
-from training.configs import MODELS, SIGNATURES
+from training.configs import SIGNATURES
 from training.dataset import Dataset, dataset_of
 from training.export import Answers
 from training.fit import TrainReport, train
 from training.sources.shop import ingest, read_shop
 from training.sources.tables import Shop
+from training.staging import onnxruntime_answers
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -53,20 +52,6 @@ def trained(shop_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> tupl
 
 
 @contextmanager
-def onnxruntime_serves(staged: Path) -> Iterator[Answers]:
+def onnxruntime_serves(staged: Path, models: Sequence[str]) -> Iterator[Answers]:
     """Stands where cli.py starts a Triton: the staged graphs, answered in process."""
-    sessions = {
-        model: onnxruntime.InferenceSession(staged / model / "1" / "model.onnx", providers=["CPUExecutionProvider"])
-        for model in MODELS
-    }
-
-    def answers(features: np.ndarray, item_history: np.ndarray) -> dict[str, np.ndarray]:
-        given = {"features": features, "item_history": item_history}
-        found = {}
-        for model, session in sessions.items():
-            names = [tensor.name for tensor in SIGNATURES[model].outputs]
-            source = SIGNATURES[model].inputs[0].name
-            found |= dict(zip(names, session.run(names, {source: given[source]}), strict=True))
-        return found
-
-    yield answers
+    yield lambda model, inputs: onnxruntime_answers(staged / model, SIGNATURES[model], inputs)

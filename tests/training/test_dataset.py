@@ -143,10 +143,10 @@ def test_spend_is_paid_less_refunded_within_the_horizon(shop: Shop, dataset: Dat
 
 def test_a_redemption_counts_only_where_an_offer_was_held(dataset: Dataset) -> None:
     rows, grid = dataset.weekly()
-    asked = answers_of(dataset, rows, grid)
-    held = labels.held_groups(dataset, grid)[rows.shopper, np.searchsorted(grid, rows.at_s)]
-    assert not (asked.observed[:, 64:][~held] != NEITHER).any()
-    assert (asked.observed[:, 64:][held] == TRAIN).any()
+    cases = answers_of(dataset, rows, grid).cases
+    held = labels.held_groups(dataset, grid)[cases.shopper, np.searchsorted(grid, cases.at_s)]
+    assert np.array_equal(cases.sent, held)
+    assert held.any(axis=1).all()
 
 
 def test_every_feature_is_finite(dataset: Dataset) -> None:

@@ -10,7 +10,8 @@ from torch import nn
 
 from kernels.checks import InvalidInput
 from tests.training.lines import Line, fresh
-from training.answers import AnswerTask, answers_of
+from training.answering import AnswerTask
+from training.answers import RECIPE, actions_of, answers_of, plan_of
 from training.dataset import Dataset
 from training.devices import beside, chosen_device, chosen_precision, device_of, following
 from training.models.response import Response
@@ -33,7 +34,11 @@ def test_a_batch_of_the_cpu_follows_the_module_and_gradients_reach_every_weight(
 
 
 def test_a_study_of_the_product_follows_too(dataset: Dataset) -> None:
-    task, model = AnswerTask(answers_of(dataset, *dataset.weekly())), Response().to(AWAY)
+    asked = answers_of(dataset, *dataset.weekly())
+    windows = asked.windows()
+    assert windows is not None
+    task = AnswerTask(windows.early, windows.late, plan_of(asked, RECIPE))
+    model = Response(actions_of(dataset)).to(AWAY)
     with following(AWAY):
         assert task.loss(model, np.arange(8), 0).device == AWAY
 

@@ -1,6 +1,6 @@
 """What a shopper did, as one vector, and what comes next: a causal one-block encoder over the last events. One loss.
 
-In: the last events, as kernels.sequences keeps them. Out: a vector, scores of items and kinds as the next event.
+In: the last events, as kernels.event_history tells them. Out: a vector, scores of items and kinds as the next event.
 Trained by training/behaviours.py; training.models.recommendation holds one and is exported with it.
 """
 
@@ -11,10 +11,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-WIDTH, N_HEADS = 64, 2
-N_PLACES = 200
+from kernels.event_history import LENGTH, N_PRICES
+from kernels.ledger import REFUND
+from training.tensors import VECTOR_WIDTH
+
+WIDTH, N_HEADS = VECTOR_WIDTH, 2
+N_PLACES = LENGTH
 # VIEW, CART, ORDER, REFUND of kernels.ledger; kind 0 is nobody's event.
-N_KINDS, N_PRICES = 4, 16
+N_KINDS = REFUND
 # Log-odds of what cannot be; float32 keeps a softmax with it finite.
 SILENT = -1e4
 MINUTE_S, HOUR_S, DAY_S = 60, 3_600, 86_400

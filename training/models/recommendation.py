@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from kernels.features import N_TOP_ITEMS
 from kernels.ledger import ORDER
 from kernels.transitions import Transitions
-from training.models.behaviour import DAY_S, N_KINDS, N_PLACES, SILENT, WIDTH, Behaviour, Events
-from training.tensors import Signature
+from training.models.behaviour import DAY_S, N_KINDS, SILENT, Behaviour, Events
+from training.tensors import EVENTS_IN, VECTOR, Signature
 from training.tensors import Tensor as Named
 
 # Latest places whose successors are looked up, and successors kept of each item.
@@ -283,14 +283,9 @@ class Served(nn.Module):
     """The graph `encoder`: run when a shopper has changed, it says all that does not depend on one decision."""
 
     signature = Signature(
+        EVENTS_IN,
         (
-            Named("item_history", "TYPE_INT32", N_PLACES, "vocabulary indexes, latest last, 0 pads or is unknown"),
-            Named("kind_history", "TYPE_INT32", N_PLACES, "1 view, 2 cart, 3 order, 4 refund, 0 pads"),
-            Named("gap_history_s", "TYPE_INT32", N_PLACES, "seconds since the shopper's event before"),
-            Named("price_history", "TYPE_INT32", N_PLACES, "price bucket, 0 is unknown"),
-        ),
-        (
-            Named("shopper_vector", "TYPE_FP32", WIDTH, "what the heads read"),
+            VECTOR,
             Named("next_kind_prob", "TYPE_FP32", N_KINDS, "view, cart, order, refund as the next event"),
             Named("item_index", "TYPE_INT32", N_TOP_ITEMS, "vocabulary indexes, best first; 0 is none"),
             Named("item_prob", "TYPE_FP32", N_TOP_ITEMS, "bought within 7 days, descending"),
@@ -308,7 +303,7 @@ class Served(nn.Module):
             self.register_buffer("table", recommendation.behaviour.table(), persistent=False)
 
     def forward(self, item: Tensor, kind: Tensor, gap_s: Tensor, price: Tensor) -> tuple[Tensor, ...]:
-        """The signature's outputs in order, of (batch, n_places) int32 inputs in order."""
+        """The signature's outputs in order, of its inputs (batch, n_places) in order."""
         model = self.recommendation
         events = Events(item.long(), kind.long(), gap_s.long(), price.long())
         scored = model.scored(events, self.table)

@@ -129,8 +129,34 @@ class LatestEvent(_message.Message):
     paid_micros: int
     def __init__(self, time_s: _Optional[int] = ..., kind: _Optional[_Union[_event_pb2.EventKind, str]] = ..., item_id: _Optional[str] = ..., title: _Optional[str] = ..., paid_micros: _Optional[int] = ...) -> None: ...
 
+class FutureTag(_message.Message):
+    __slots__ = ("name", "meaning", "prob", "horizon_days")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    MEANING_FIELD_NUMBER: _ClassVar[int]
+    PROB_FIELD_NUMBER: _ClassVar[int]
+    HORIZON_DAYS_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    meaning: str
+    prob: float
+    horizon_days: int
+    def __init__(self, name: _Optional[str] = ..., meaning: _Optional[str] = ..., prob: _Optional[float] = ..., horizon_days: _Optional[int] = ...) -> None: ...
+
+class Outlook(_message.Message):
+    __slots__ = ("next_kind_prob", "tags", "expected_spend_90d_micros", "expected_spend_365d_micros", "buy_90d_prob")
+    NEXT_KIND_PROB_FIELD_NUMBER: _ClassVar[int]
+    TAGS_FIELD_NUMBER: _ClassVar[int]
+    EXPECTED_SPEND_90D_MICROS_FIELD_NUMBER: _ClassVar[int]
+    EXPECTED_SPEND_365D_MICROS_FIELD_NUMBER: _ClassVar[int]
+    BUY_90D_PROB_FIELD_NUMBER: _ClassVar[int]
+    next_kind_prob: _containers.RepeatedScalarFieldContainer[float]
+    tags: _containers.RepeatedCompositeFieldContainer[FutureTag]
+    expected_spend_90d_micros: int
+    expected_spend_365d_micros: int
+    buy_90d_prob: float
+    def __init__(self, next_kind_prob: _Optional[_Iterable[float]] = ..., tags: _Optional[_Iterable[_Union[FutureTag, _Mapping]]] = ..., expected_spend_90d_micros: _Optional[int] = ..., expected_spend_365d_micros: _Optional[int] = ..., buy_90d_prob: _Optional[float] = ...) -> None: ...
+
 class GetResponse(_message.Message):
-    __slots__ = ("shopper_id", "features", "summary", "latest_events", "state_age_s", "time_s", "currency_code", "tags")
+    __slots__ = ("shopper_id", "features", "summary", "latest_events", "state_age_s", "time_s", "currency_code", "tags", "outlook")
     SHOPPER_ID_FIELD_NUMBER: _ClassVar[int]
     FEATURES_FIELD_NUMBER: _ClassVar[int]
     SUMMARY_FIELD_NUMBER: _ClassVar[int]
@@ -139,6 +165,7 @@ class GetResponse(_message.Message):
     TIME_S_FIELD_NUMBER: _ClassVar[int]
     CURRENCY_CODE_FIELD_NUMBER: _ClassVar[int]
     TAGS_FIELD_NUMBER: _ClassVar[int]
+    OUTLOOK_FIELD_NUMBER: _ClassVar[int]
     shopper_id: str
     features: ShopperFeatures
     summary: Summary
@@ -147,7 +174,8 @@ class GetResponse(_message.Message):
     time_s: int
     currency_code: str
     tags: ShopperTags
-    def __init__(self, shopper_id: _Optional[str] = ..., features: _Optional[_Union[ShopperFeatures, _Mapping]] = ..., summary: _Optional[_Union[Summary, _Mapping]] = ..., latest_events: _Optional[_Iterable[_Union[LatestEvent, _Mapping]]] = ..., state_age_s: _Optional[int] = ..., time_s: _Optional[int] = ..., currency_code: _Optional[str] = ..., tags: _Optional[_Union[ShopperTags, _Mapping]] = ...) -> None: ...
+    outlook: Outlook
+    def __init__(self, shopper_id: _Optional[str] = ..., features: _Optional[_Union[ShopperFeatures, _Mapping]] = ..., summary: _Optional[_Union[Summary, _Mapping]] = ..., latest_events: _Optional[_Iterable[_Union[LatestEvent, _Mapping]]] = ..., state_age_s: _Optional[int] = ..., time_s: _Optional[int] = ..., currency_code: _Optional[str] = ..., tags: _Optional[_Union[ShopperTags, _Mapping]] = ..., outlook: _Optional[_Union[Outlook, _Mapping]] = ...) -> None: ...
 
 class ShopperFeatures(_message.Message):
     __slots__ = ("view_recency_days", "cart_recency_days", "order_recency_days", "refund_recency_days", "has_viewed", "has_carted", "has_ordered", "has_refunded", "tenure_days", "n_orders", "orders_hl7d", "orders_hl28d", "orders_hl91d", "views_hl7d", "carts_hl7d", "lines_hl28d", "order_gap_mean_days", "order_gap_std_days", "order_due_ratio", "spend_total", "spend_hl7d", "spend_hl28d", "spend_hl91d", "refunds_total", "line_spend_mean", "line_spend_std", "basket_lines_mean", "basket_units_mean", "basket_categories_mean", "basket_spend_mean", "basket_spend_std", "last_basket_lines", "last_basket_spend", "n_sessions", "sessions_hl28d", "session_events_mean", "session_minutes_mean", "session_order_share", "last_session_events", "last_session_minutes", "is_in_session", "live_session_carts", "discount_depth_hl91d", "discounted_line_share_hl91d", "coupon_line_share_hl91d", "coupons_hl91d", "line_price_hl91d", "weekend_order_share_hl91d", "evening_order_share_hl91d", "order_hour_sin_hl91d", "order_hour_cos_hl91d", "exposures_hl28d", "exposure_recency_days", "has_been_exposed", "redemptions_hl91d", "redemption_recency_days", "has_redeemed", "redemptions_per_exposure", "category_lines_hl14d", "category_lines_hl91d", "category_recency_days", "category_breadth", "item_history")

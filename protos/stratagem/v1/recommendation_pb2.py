@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!stratagem/v1/recommendation.proto\x12\x0cstratagem.v1\"d\n\x10RecommendRequest\x12\x12\n\nshopper_id\x18\x01 \x01(\t\x12\x13\n\x06time_s\x18\x02 \x01(\x03H\x00\x88\x01\x01\x12\x12\n\x05limit\x18\x03 \x01(\x05H\x01\x88\x01\x01\x42\t\n\x07_time_sB\x08\n\x06_limit\"\x95\x01\n\x0eRecommendation\x12\x0f\n\x07item_id\x18\x01 \x01(\t\x12\r\n\x05title\x18\x02 \x01(\t\x12\x10\n\x08\x63\x61tegory\x18\x03 \x01(\t\x12\x15\n\rpurchase_prob\x18\x04 \x01(\x01\x12\x19\n\x0cprice_micros\x18\x05 \x01(\x03H\x00\x88\x01\x01\x12\x0e\n\x06reason\x18\x06 \x01(\tB\x0f\n\r_price_micros\"f\n\x11RecommendResponse\x12+\n\x05items\x18\x01 \x03(\x0b\x32\x1c.stratagem.v1.Recommendation\x12\x13\n\x0bstate_age_s\x18\x02 \x01(\x03\x12\x0f\n\x07release\x18\x03 \x01(\t2g\n\x15RecommendationService\x12N\n\tRecommend\x12\x1e.stratagem.v1.RecommendRequest\x1a\x1f.stratagem.v1.RecommendResponse\"\x00\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!stratagem/v1/recommendation.proto\x12\x0cstratagem.v1\"d\n\x10RecommendRequest\x12\x12\n\nshopper_id\x18\x01 \x01(\t\x12\x13\n\x06time_s\x18\x02 \x01(\x03H\x00\x88\x01\x01\x12\x12\n\x05limit\x18\x03 \x01(\x05H\x01\x88\x01\x01\x42\t\n\x07_time_sB\x08\n\x06_limit\"\xa8\x01\n\x0eRecommendation\x12\x0f\n\x07item_id\x18\x01 \x01(\t\x12\r\n\x05title\x18\x02 \x01(\t\x12\x10\n\x08\x63\x61tegory\x18\x03 \x01(\t\x12\x15\n\rpurchase_prob\x18\x04 \x01(\x01\x12\x19\n\x0cprice_micros\x18\x05 \x01(\x03H\x00\x88\x01\x01\x12\x0e\n\x06reason\x18\x06 \x01(\t\x12\x11\n\tnext_prob\x18\x07 \x01(\x01\x42\x0f\n\r_price_micros\"f\n\x11RecommendResponse\x12+\n\x05items\x18\x01 \x03(\x0b\x32\x1c.stratagem.v1.Recommendation\x12\x13\n\x0bstate_age_s\x18\x02 \x01(\x03\x12\x0f\n\x07release\x18\x03 \x01(\t\"I\n\x17RecommendSessionRequest\x12\x10\n\x08item_ids\x18\x01 \x03(\t\x12\x12\n\x05limit\x18\x02 \x01(\x05H\x00\x88\x01\x01\x42\x08\n\x06_limit\"X\n\x18RecommendSessionResponse\x12+\n\x05items\x18\x01 \x03(\x0b\x32\x1c.stratagem.v1.Recommendation\x12\x0f\n\x07release\x18\x02 \x01(\t2\xcc\x01\n\x15RecommendationService\x12N\n\tRecommend\x12\x1e.stratagem.v1.RecommendRequest\x1a\x1f.stratagem.v1.RecommendResponse\"\x00\x12\x63\n\x10RecommendSession\x12%.stratagem.v1.RecommendSessionRequest\x1a&.stratagem.v1.RecommendSessionResponse\"\x00\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,9 +34,13 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_RECOMMENDREQUEST']._serialized_start=51
   _globals['_RECOMMENDREQUEST']._serialized_end=151
   _globals['_RECOMMENDATION']._serialized_start=154
-  _globals['_RECOMMENDATION']._serialized_end=303
-  _globals['_RECOMMENDRESPONSE']._serialized_start=305
-  _globals['_RECOMMENDRESPONSE']._serialized_end=407
-  _globals['_RECOMMENDATIONSERVICE']._serialized_start=409
-  _globals['_RECOMMENDATIONSERVICE']._serialized_end=512
+  _globals['_RECOMMENDATION']._serialized_end=322
+  _globals['_RECOMMENDRESPONSE']._serialized_start=324
+  _globals['_RECOMMENDRESPONSE']._serialized_end=426
+  _globals['_RECOMMENDSESSIONREQUEST']._serialized_start=428
+  _globals['_RECOMMENDSESSIONREQUEST']._serialized_end=501
+  _globals['_RECOMMENDSESSIONRESPONSE']._serialized_start=503
+  _globals['_RECOMMENDSESSIONRESPONSE']._serialized_end=591
+  _globals['_RECOMMENDATIONSERVICE']._serialized_start=594
+  _globals['_RECOMMENDATIONSERVICE']._serialized_end=798
 # @@protoc_insertion_point(module_scope)

@@ -40,6 +40,11 @@ class RecommendationServiceStub(object):
                 request_serializer=stratagem_dot_v1_dot_recommendation__pb2.RecommendRequest.SerializeToString,
                 response_deserializer=stratagem_dot_v1_dot_recommendation__pb2.RecommendResponse.FromString,
                 _registered_method=True)
+        self.RecommendSession = channel.unary_unary(
+                '/stratagem.v1.RecommendationService/RecommendSession',
+                request_serializer=stratagem_dot_v1_dot_recommendation__pb2.RecommendSessionRequest.SerializeToString,
+                response_deserializer=stratagem_dot_v1_dot_recommendation__pb2.RecommendSessionResponse.FromString,
+                _registered_method=True)
 
 
 class RecommendationServiceServicer(object):
@@ -53,6 +58,13 @@ class RecommendationServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def RecommendSession(self, request, context):
+        """What an anonymous shopper of whom only the present session is known will want next, best first.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_RecommendationServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -60,6 +72,11 @@ def add_RecommendationServiceServicer_to_server(servicer, server):
                     servicer.Recommend,
                     request_deserializer=stratagem_dot_v1_dot_recommendation__pb2.RecommendRequest.FromString,
                     response_serializer=stratagem_dot_v1_dot_recommendation__pb2.RecommendResponse.SerializeToString,
+            ),
+            'RecommendSession': grpc.unary_unary_rpc_method_handler(
+                    servicer.RecommendSession,
+                    request_deserializer=stratagem_dot_v1_dot_recommendation__pb2.RecommendSessionRequest.FromString,
+                    response_serializer=stratagem_dot_v1_dot_recommendation__pb2.RecommendSessionResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -90,6 +107,33 @@ class RecommendationService(object):
             '/stratagem.v1.RecommendationService/Recommend',
             stratagem_dot_v1_dot_recommendation__pb2.RecommendRequest.SerializeToString,
             stratagem_dot_v1_dot_recommendation__pb2.RecommendResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RecommendSession(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/stratagem.v1.RecommendationService/RecommendSession',
+            stratagem_dot_v1_dot_recommendation__pb2.RecommendSessionRequest.SerializeToString,
+            stratagem_dot_v1_dot_recommendation__pb2.RecommendSessionResponse.FromString,
             options,
             channel_credentials,
             insecure,

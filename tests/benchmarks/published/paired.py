@@ -49,9 +49,14 @@ class Compared:
         found: Floats = total / np.maximum(n_happened, 1e-12)
         return found
 
+    def mean_areas(self) -> Floats:
+        """Of ours, the mean over seeds."""
+        mean: Floats = np.mean([self.areas(probs) for probs in self.ours], axis=0)
+        return mean
+
     def auc(self) -> Figure:
         """Mean over seeds; the interval spans cases."""
-        return _figure(self._ours())
+        return _figure(self.mean_areas())
 
     def rival_auc(self) -> dict[str, Figure]:
         """Of each rival."""
@@ -59,7 +64,7 @@ class Compared:
 
     def differences(self) -> list[Difference]:
         """Ours less each rival on the same draws."""
-        ours = self._ours()
+        ours = self.mean_areas()
         return [Difference(name, "auc", _figure(ours - self.areas(probs))) for name, probs in self.rivals.items()]
 
     def calibration(self, probs: Floats) -> Figure:
@@ -74,10 +79,6 @@ class Compared:
         """Mean over seeds."""
         each = [self.calibration(probs) for probs in self.ours]
         return Figure(*(float(np.mean([getattr(one, end) for one in each])) for end in ("value", "lower", "upper")))
-
-    def _ours(self) -> Floats:
-        mean: Floats = np.mean([self.areas(probs) for probs in self.ours], axis=0)
-        return mean
 
 
 def worst_lower(differences: Sequence[Difference]) -> Figure:

@@ -7,13 +7,11 @@ import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
-import grpc
 import numpy as np
 from numpy.typing import NDArray
 from torch import nn
-from tritonclient.grpc.service_pb2_grpc import GRPCInferenceServiceStub
 
-from server.triton.messages import arrays_of, channel_options, request_of
+from server.triton.asking import ask_now
 from server.triton.process import serving
 from training.configs import MOST_ROWS, config_of
 from training.parity import Parity, largest_difference
@@ -39,14 +37,9 @@ def parity_of(model: str, module: nn.Module, signature: Signature, rows: Rows) -
         local = onnxruntime_answers(repository / model, signature, rows)
         size = (repository / model / str(VERSION) / "model.onnx").stat().st_size
         with serving(repository, [model]) as address:
-            served = _asked(address, model, rows)
+            served = ask_now(address, model, rows)
     found = Parity(
         largest_difference(model, "ONNX Runtime", expected, local),
         largest_difference(model, "Triton", expected, served),
     )
     return found, size
-
-
-def _asked(address: str, model: str, rows: Rows) -> dict[str, NDArray[np.generic]]:
-    with grpc.insecure_channel(address, options=channel_options(address)) as channel:
-        return arrays_of(GRPCInferenceServiceStub(channel).ModelInfer(request_of(model, rows), timeout=60.0))

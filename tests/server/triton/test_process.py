@@ -19,7 +19,7 @@ from server.triton.client import Models
 from server.triton.environment import Environment
 from server.triton.process import Running, serving, started
 from tests.server.triton.processes import descendants, ends_within, shared_memory
-from tests.tiny_repository import tiny_inputs
+from tests.tiny_repository import tiny_encodings, tiny_features
 
 ROOT = Path(__file__).resolve().parents[3]
 END_S = 20.0
@@ -27,7 +27,7 @@ PARENT = """
 import sys
 from pathlib import Path
 from server.triton.process import started
-with started(Path(sys.argv[1]), ["response"]) as running:
+with started(Path(sys.argv[1]), ["predictions"]) as running:
     print(running.guard.pid, flush=True)
     sys.stdin.read()
 """
@@ -60,19 +60,19 @@ def test_every_door_is_on_loopback_and_the_metrics_are_one(running: Running) -> 
 
 def test_a_killed_server_is_unavailable_in_one_sentence(running: Running) -> None:
     models = Models(running.address)
-    models.predict_now(**tiny_inputs(1))
+    models.predict_now(tiny_features(1), tiny_encodings(1))
     family = descendants(running.guard.pid)
     os.kill(family[0], signal.SIGKILL)
     assert ends_within(family, END_S)
     with pytest.raises(ModelUnavailable, match=f"^Triton at {running.address} must answer predictions, got: .+$"):
-        models.predict_now(**tiny_inputs(1))
+        models.predict_now(tiny_features(1), tiny_encodings(1))
     asyncio.run(models.close())
 
 
 def test_the_server_ends_with_the_block_and_leaves_no_process_and_no_shared_memory(
     triton_environment: Environment, tiny_repository: Path
 ) -> None:
-    with started(tiny_repository, ["response"]) as running:
+    with started(tiny_repository, ["predictions"]) as running:
         family = [running.guard.pid, *descendants(running.guard.pid)]
         regions = {region for pid in family for region in shared_memory(pid)}
         assert regions
@@ -105,7 +105,7 @@ def test_a_port_in_use_is_named(triton_environment: Environment, tiny_repository
         port = taken.getsockname()[1]
         with (
             pytest.raises(PortInUse, match=f"port must be free for Triton, got {port}: address already in use"),
-            started(tiny_repository, ["response"], port=port),
+            started(tiny_repository, ["predictions"], port=port),
         ):
             pass
 
@@ -114,7 +114,7 @@ def test_a_port_asked_for_is_the_port_given(triton_environment: Environment, tin
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    with serving(tiny_repository, ["response"], port=port) as address:
+    with serving(tiny_repository, ["predictions"], port=port) as address:
         assert address == f"127.0.0.1:{port}"
 
 
@@ -155,28 +155,30 @@ def test_a_triton_url_where_nobody_answers_is_one_sentence(
 def test_the_self_test_refuses_a_model_that_answers_otherwise(
     triton_environment: Environment, repository: Path
 ) -> None:
-    file = repository / "response/1/self_test.npz"
+    file = repository / "predictions/1/self_test.npz"
     with np.load(file) as known:
         arrays = {name: known[name] for name in known.files}
     arrays["out_redeem_prob"] = arrays["out_redeem_prob"] + np.float32(0.01)
     np.savez(file, **arrays)
-    sentence = r"redeem_prob of response must equal its self_test.npz within .*, got a difference of 0.01; .*numpy < 2"
-    with pytest.raises(ModelUnavailable, match=sentence), serving(repository, ["response"]):
+    sentence = (
+        r"redeem_prob of predictions must equal its self_test.npz within .*, got a difference of 0.01; .*numpy < 2"
+    )
+    with pytest.raises(ModelUnavailable, match=sentence), serving(repository, ["predictions"]):
         pass
 
 
 def test_the_self_test_refuses_a_tensor_that_is_not_there(triton_environment: Environment, repository: Path) -> None:
-    file = repository / "uplift/1/self_test.npz"
+    file = repository / "encoder/1/self_test.npz"
     with np.load(file) as known:
         np.savez(file, **{name: known[name] for name in known.files}, out_fame=np.zeros((3, 1), np.float32))
-    with pytest.raises(ModelUnavailable, match="got no such tensor"), serving(repository, ["uplift"]):
+    with pytest.raises(ModelUnavailable, match="got no such tensor"), serving(repository, ["encoder"]):
         pass
 
 
 def test_a_graph_that_cannot_be_read_is_one_sentence(triton_environment: Environment, repository: Path) -> None:
-    (repository / "response/1/model.onnx").write_bytes(b"not a graph")
+    (repository / "predictions/1/model.onnx").write_bytes(b"not a graph")
     with (
-        pytest.raises(ModelUnavailable, match=r"it ended: failed to load 'response' .*log: .*\.log\)$") as told,
+        pytest.raises(ModelUnavailable, match=r"it ended: failed to load 'predictions' .*log: .*\.log\)$") as told,
         started(repository),
     ):
         pass
@@ -184,6 +186,6 @@ def test_a_graph_that_cannot_be_read_is_one_sentence(triton_environment: Environ
 
 
 def test_a_model_that_is_missing_is_one_sentence(tmp_path: Path) -> None:
-    sentence = r"response/config.pbtxt must exist; `stratagem export` writes it"
+    sentence = r"encoder/config.pbtxt must exist; `stratagem export` writes it"
     with pytest.raises(ModelUnavailable, match=sentence), started(tmp_path):
         pass
