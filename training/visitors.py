@@ -49,6 +49,8 @@ class Visits:
 def visits_of(dataset: Dataset) -> Visits:
     """Views, cart changes and order lines of a visit, in order; an item that repeats at once is one.
 
+    A visit most of whose events bear one second is left out.
+
     raises  InvalidTable  if a window has too few visits with two items
     """
     ledger = dataset.ledger
@@ -61,6 +63,8 @@ def visits_of(dataset: Dataset) -> Visits:
     # A view, the cart and the order of one item are one wish, and foretelling the second from the first is no art.
     is_other[1:] = (item[1:] != item[:-1]) | (key[1:] != key[:-1])
     key, item, time_s = key[is_other], item[is_other], time_s[is_other]
+    in_order = _in_order(key, time_s)
+    item, time_s, key = item[in_order], time_s[in_order], key[in_order]
     starts = np.flatnonzero(np.concatenate([[True], key[1:] != key[:-1]])) if key.size else np.zeros(0, np.int64)
     order = np.argsort(time_s[starts], kind="stable")
     length = np.diff(np.append(starts, key.size))[order]
@@ -76,6 +80,21 @@ def visits_of(dataset: Dataset) -> Visits:
     if not later.prefixes().chosen.size:
         raise InvalidTable("visits of two items or more in the test window must be ≥ 1, got 0")
     return Visits(past, later, max(len(dataset.vocabulary.item_ids), N_TOP_ITEMS) + 1)
+
+
+def _in_order(key: NDArray[np.int64], time_s: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Say which events are of visits whose order is known: the lines of one receipt bear one second, and have none.
+
+    key      (n,) int64  of each event's visit; a visit's events stand together
+    time_s   (n,) int64  ascending within a visit
+    returns  (n,) bool   true where at least half of a visit's events come after the one before
+    """
+    begins = np.concatenate([np.ones(min(key.size, 1), np.bool_), key[1:] != key[:-1]])
+    visit = np.cumsum(begins) - 1
+    is_later = np.concatenate([np.zeros(min(key.size, 1), np.bool_), time_s[1:] > time_s[:-1]]) & ~begins
+    n_events, n_later = np.bincount(visit), np.bincount(visit, weights=is_later)
+    known: NDArray[np.bool_] = (2 * n_later >= n_events - 1)[visit]
+    return known
 
 
 def study(
