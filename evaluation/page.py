@@ -20,8 +20,11 @@ CAVEATS = {
 OWN_SHOP = "Effects are estimated from what happened, not from an experiment; margins and contact costs are settings."
 # The figures a reader is shown, in this order; evaluation.json holds all.
 SHOWN = (
-    "category_macro_ap", "category_macro_auc", "category_ece", "redeem_pooled_ap", "redeem_pooled_auc", "redeem_ece",
-    "minus_r_loss", "qini_A", "qini_B", "qini_C", "ndcg_10", "recall_10", "hit_10", "ece",
+    "new_ndcg_10", "new_recall_10", "new_hit_10", "ndcg_10", "recall_10", "hit_10", "ece",
+    "macro_ap", "category_macro_ap", "tag_macro_ap", "micro_f1", "macro_f1", "accuracy", "category_ece", "tag_ece",
+    "redeem_auc", "redeem_ap", "redeem_ece", "buy_auc", "buy_ece", "minus_spend_error",
+    "minus_r_loss", "qini_A", "qini_B", "qini_C", "spearman", "calibration", "gini",
+    "recall_20", "mrr_20", "next_item_ece", "fraud_auc", "fraud_ap", "fraud_ece", "review_accuracy", "review_auc",
 )  # fmt: skip
 CHANNELS = ("ads", "promotions", "content", "social")
 

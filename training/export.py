@@ -27,7 +27,7 @@ from training.configs import ENCODER, HEADS, JOINED, SIGNATURES, SOMETIMES, conf
 from training.dataset import Dataset, dataset_of
 from training.examples import N_HELD_OUT, example_rows
 from training.features.tags import contacts_of, fit_tag_limits
-from training.gate import check_not_lost
+from training.gate import check_not_lost, losses
 from training.graphs import join_graphs
 from training.models import lifetime, recommendation, response, risk_review, risk_transaction, session, tags, uplift
 from training.models.standard import Standard
@@ -77,9 +77,13 @@ def export(asked: Exported, serve: Serve, progress: Callable[[str], None]) -> di
     raises    Disagreement  if two runtimes differ; LostToRival if a model must not be shipped; InvalidInput if one was
               not trained
     """
-    served = load_models(asked.models_folder)
     studies = orjson.loads((asked.models_folder / "evaluation.json").read_bytes())["models"]
+    served = load_models(asked.models_folder)
     if not asked.accept_losses:
+        for model in SOMETIMES:
+            for sentence in losses({model: studies[model]}) if model in served else []:
+                progress(f"{model} is left out: {sentence}")
+                served.pop(model, None)
         check_not_lost({model: study for model, study in studies.items() if model in trained_of(served)})
     dataset = dataset_of(read_shop(asked.shop_folder))
     rows = {model: inputs for model, inputs in example_rows(dataset, served).items() if model in served}

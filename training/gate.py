@@ -13,9 +13,12 @@ FIGURES: Mapping[str, str] = {
     "behaviour": "new_ndcg_10",
     "recommendation": "ndcg_10",
     "tags": "category_macro_ap",
-    "response": "redeem_pooled_auc",
+    "response": "redeem_auc",
     "uplift": "minus_r_loss",
-    "lifetime": "spearman_90d",
+    "lifetime": "spearman",
+    "session": "mrr_20",
+    "risk_transaction": "fraud_auc",
+    "risk_review": "review_auc",
 }
 
 

@@ -12,6 +12,15 @@ ROOT = Path(__file__).resolve().parents[2]
 RESULTS = ROOT / "docs" / "results"
 # Written into a page of its own, by tests/benchmarks/scaling_sheet.py.
 ELSEWHERE = ("scaling",)
+# The figures of models that the README shows; docs/models.md has all, with protocols and intervals.
+CONTRACT = (
+    "beauty_behaviour_ndcg10", "beauty_ndcg10", "beauty_hr10", "toys_ndcg10", "toys_hr10", "diginetica_r20",
+    "diginetica_mrr20", "hillstrom_qini_women", "hillstrom_qini_men", "hillstrom_policy30", "tags_macro_ap_lower",
+    "tags_macro_ap", "response_auc_lower", "response_redeem_auc", "response_ece", "response_bandit_auc_lower",
+    "fraud_auc", "fraud_auc_rival", "fraud_attack_ap", "review_accuracy", "lifetime_cdnow_spearman",
+    "lifetime_cdnow_calibration", "lifetime_retail_spearman", "lifetime_retail_calibration",
+    "shop_recommendation_ndcg_10", "shop_recommendation_hit_10", "shop_uplift_minus_r_loss", "shop_lifetime_spearman",
+)  # fmt: skip
 
 
 def rendered(readme: str) -> str:
@@ -40,6 +49,9 @@ def table_of(record: dict[str, object]) -> str:
     figures, rivals = record["figures"], record["rivals"]
     assert isinstance(figures, dict)
     assert isinstance(rivals, dict)
+    if record["name"] == "models":
+        figures = {name: figures[name] for name in CONTRACT if name in figures}
+        rivals = {label: number for label, number in rivals.items() if label.split(": ")[0] in figures}
     rows = [f"| `{name}` | {_number(number)} | {_beside(name, rivals)} |" for name, number in figures.items()]
     named = {label for name in figures for label in rivals if label.startswith(f"{name}: ")}
     loose = [f"| {name} | {_number(number)} | |" for name, number in rivals.items() if name not in named]

@@ -228,3 +228,23 @@ def test_a_model_that_lost_to_its_rival_is_not_shipped(shop_folder: Path, traine
     with pytest.raises(LostToRival, match=sentence):
         export(Exported(shop_folder, folder, tmp_path / "repository"), onnxruntime_serves, lambda _: None)
     assert not (tmp_path / "repository").exists()
+
+
+def test_a_model_that_a_release_can_do_without_is_left_out_where_it_lost(
+    shop_folder: Path, trained: Trained, tmp_path: Path
+) -> None:
+    folder = tmp_path / "models"
+    shutil.copytree(trained[0], folder)
+    told = orjson.loads((folder / "evaluation.json").read_bytes())
+    for study in told["models"].values():
+        study["against"] = []
+    lost = {"value": -0.1, "lower": -0.2, "upper": -0.05}
+    told["models"]["session"]["against"] = [
+        {"rival": "popularity", "figure": "mrr_20", "is_lost": True, "difference": lost}
+    ]
+    (folder / "evaluation.json").write_bytes(orjson.dumps(told))
+    said: list[str] = []
+    parity = export(Exported(shop_folder, folder, tmp_path / "repository"), onnxruntime_serves, said.append)
+    assert "session" not in parity
+    assert not (tmp_path / "repository" / "session" / "1").exists()
+    assert any(sentence.startswith("session is left out: session must not lose") for sentence in said)
