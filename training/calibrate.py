@@ -1,7 +1,7 @@
 """Log-odds that mean what they say: a slope and a shift for each label, fitted on the validation window.
 
-In: log-odds and what happened. Out: slopes and shifts that the exported graph applies. Called by training/answers.py
-and training/baskets.py.
+In: log-odds and what happened. Out: slopes and shifts that the exported graph applies. Called by training/answering.py,
+training/baskets.py and training/multilabel.py.
 """
 
 from collections.abc import Sequence

@@ -15,8 +15,9 @@ PAGE = """# Models beside their rivals and the published numbers
 
 Each figure is that of the module as it is served, on a whole test set that nothing was fitted or calibrated on; where a
 choice was made with test figures in sight, training/LOG.md says so. Brackets hold the 95 % interval, over seeds and
-cases where there are several seeds. Rivals were fitted and judged on the same cases in the same run. A published number is **like for like** only where data, split, filtering and metric
-are ours; what differs stands beside it. Parity is the largest difference of an answer from torch's on held-out rows.
+cases where there are several seeds. Rivals were fitted and judged on the same cases in the same run. A published number
+is **like for like** only where data, split, filtering and metric are ours; what differs stands beside it. Parity is the
+largest difference of an answer from torch's on held-out rows.
 
 `python -m tests.benchmarks models` scores them again from kept weights (`make bench-inputs` trains what is missing);
 `--full` trains every seed anew; `--raw FOLDER` writes the predictions and labels behind each figure.

@@ -34,7 +34,7 @@ def test_two_workers_find_what_one_finds_within_noise(
     for model, found in one["models"].items():
         for row, again in zip(found["rows"], two["models"][model]["rows"], strict=True):
             for name, figure in row["figures"].items():
-                # Dropout differs, so a figure may move: two runs' difference spreads √2 times as wide as one's interval.
+                # Dropout differs, so a figure may move; two runs' difference spreads √2 times as wide as an interval.
                 slack = max(2**0.5 * (figure["upper"] - figure["lower"]), 0.02)
                 assert abs(again["figures"][name]["value"] - figure["value"]) <= slack, (model, row["name"], name)
 
