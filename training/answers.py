@@ -16,7 +16,7 @@ from kernels import metrics
 from kernels.features import N_CATEGORIES, columns
 from training.answering import Actions, Cases, Plan, Windows, fit_response, in_linear_parts, rate_of, served
 from training.dataset import TEST, TRAIN, WEEK_S, Dataset, Rows, check_no_leak
-from training.evidence import Evidence, Row, calibration_bins, differences, interval, shopper_weights
+from training.evidence import Evidence, calibration_bins, compared, shopper_weights
 from training.labels import (
     REDEEM_HORIZON_S,
     bought_categories,
@@ -205,18 +205,12 @@ def evidence_of(
     scored  name -> (N_CHANCES + 1, n, n_actions) float64
     """
     weights = shopper_weights(test.shopper)
-    measured = [_figures(test, said, plan, weights) for said in scored.values()]
-    values = [{name: float(drawn[0]) for name, drawn in figures.items()} for figures in measured]
-    replicates = [{name: drawn[1:] for name, drawn in figures.items()} for figures in measured]
-    rows = [
-        Row(name, {figure: interval(value[figure], drawn[figure]) for figure in value})
-        for name, value, drawn in zip(scored, values, replicates, strict=True)
-    ]
+    rows, against = compared({name: _figures(test, said, plan, weights) for name, said in scored.items()})
     ours = next(iter(scored.values()))
     told = {CLICKED: "clicks", REDEEMED: "redeems", BOUGHT: "buys from the categories of"}
     return Evidence(
         rows=rows,
-        against=[row for row in differences(list(scored), values, replicates) if not row.figure.endswith("ece")],
+        against=[row for row in against if not row.figure.endswith("ece")],
         protocol=_PROTOCOL,
         n={
             "shopper-weeks": len(test),

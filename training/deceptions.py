@@ -19,7 +19,7 @@ from kernels import metrics
 from kernels.review_ngrams import N_BUCKETS, review_ngrams
 from training.dataset import NEITHER, TEST, TRAIN, VALID, Dataset
 from training.devices import beside
-from training.evidence import Evidence, Row, calibration_bins, differences, interval, shopper_weights
+from training.evidence import Evidence, calibration_bins, compared, shopper_weights
 from training.loop import Fitted, Progress, Recipe, fit
 from training.models.risk_review import RiskReview, deception_loss
 from training.sources.tables import InvalidTable, Shop
@@ -267,16 +267,10 @@ def _logits(model: nn.Module, style: Style, rows: Ints) -> Tensor:
 
 def _evidence(scored: dict[str, Floats], happened: Bools, writer: Ints, seconds: float) -> Evidence:
     weights = shopper_weights(writer)
-    measured = [figures_of(probs, happened, weights) for probs in scored.values()]
-    values = [{name: float(drawn[0]) for name, drawn in figures.items()} for figures in measured]
-    replicates = [{name: drawn[1:] for name, drawn in figures.items()} for figures in measured]
-    rows = [
-        Row(name, {figure: interval(value[figure], drawn[figure]) for figure in value})
-        for name, value, drawn in zip(scored, values, replicates, strict=True)
-    ]
+    rows, against = compared({name: figures_of(probs, happened, weights) for name, probs in scored.items()})
     return Evidence(
         rows=rows,
-        against=[row for row in differences(list(scored), values, replicates) if row.figure != "review_ece"],
+        against=[row for row in against if row.figure != "review_ece"],
         protocol="All dated reviews of the test window with a label.",
         n={"reviews": happened.size, "deceptive reviews": int(happened.sum())},
         seconds=seconds,

@@ -19,7 +19,7 @@ from kernels import metrics
 from kernels.checks import check
 from kernels.features import N_ARMS, columns
 from training.dataset import Dataset
-from training.evidence import Evidence, Figure, Row, differences, interval, shopper_weights
+from training.evidence import Evidence, Figure, compared, interval, shopper_weights
 from training.labels import SPEND_HORIZON_S
 from training.loop import Progress, Recipe, fit
 from training.models.uplift import Shape, Uplift, residual_loss
@@ -307,16 +307,11 @@ def _evidence(
 ) -> Evidence:
     weights = np.concatenate([np.ones((1, test.propensity.size)), shopper_weights(test.waves.rows.shopper)])
     scores = test.scores(constant)
-    measured = [_figures(test, effect, scores, weights, arms) for effect in effects.values()]
-    values = [{name: float(drawn[0]) for name, drawn in figures.items()} for figures in measured]
-    replicates = [{name: drawn[1:] for name, drawn in figures.items()} for figures in measured]
+    rows, against = compared({name: _figures(test, effect, scores, weights, arms) for name, effect in effects.items()})
     chosen = ", ".join(f"{arms[arm]} {trust[arm]:g}" for arm in range(len(arms)))
     return Evidence(
-        rows=[
-            Row(name, {figure: interval(value[figure], drawn[figure]) for figure in value})
-            for name, value, drawn in zip(effects, values, replicates, strict=True)
-        ],
-        against=differences(list(effects), values, replicates),
+        rows=rows,
+        against=against,
         protocol="Campaigns that started after the training window; spend over 28 days in currency units; not random.",
         n={
             "rows": test.propensity.size,

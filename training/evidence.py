@@ -139,6 +139,20 @@ def differences(
     ]
 
 
+def compared(measured: Mapping[str, Mapping[str, Floats]]) -> tuple[list[Row], list[Difference]]:
+    """Every model's figures with their intervals, and ours, the first, less each rival.
+
+    measured  model -> figure -> (1 + n_replicates,): the value, then its bootstrap replicates on the same draws
+    """
+    values = [{name: float(drawn[0]) for name, drawn in figures.items()} for figures in measured.values()]
+    replicates = [{name: drawn[1:] for name, drawn in figures.items()} for figures in measured.values()]
+    rows = [
+        Row(model, {figure: interval(value[figure], drawn[figure]) for figure in value})
+        for model, value, drawn in zip(measured, values, replicates, strict=True)
+    ]
+    return rows, differences(list(measured), values, replicates)
+
+
 def calibration_bins(probs: Floats, happened: NDArray[np.bool_]) -> Reliability:
     """Bins for the report.
 

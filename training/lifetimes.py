@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from kernels.features import columns
 from training.dataset import DAY_S, WEEK_S, Dataset, Rows, first_event_s
-from training.evidence import Evidence, Row, differences, interval, shopper_weights
+from training.evidence import Evidence, compared, shopper_weights
 from training.labels import spend_after
 from training.loop import Progress, Recipe, fit
 from training.models.lifetime import HORIZON_DAYS, Lifetime, ziln_loss
@@ -334,17 +334,11 @@ def study(dataset: Dataset, recipe: Recipe, progress: Progress, checkpoint: Path
 
 def _evidence(test: Spending, scored: Mapping[str, Floats], learned: Learned, days: float) -> Evidence:
     weights = np.concatenate([np.ones((1, test.spend.size)), shopper_weights(test.rows.shopper)])
-    measured = [figures_of(predicted, test.spend, weights) for predicted in scored.values()]
-    values = [{name: float(drawn[0]) for name, drawn in figures.items()} for figures in measured]
-    replicates = [{name: drawn[1:] for name, drawn in figures.items()} for figures in measured]
-    rows = [
-        Row(name, {figure: interval(value[figure], drawn[figure]) for figure in value})
-        for name, value, drawn in zip(scored, values, replicates, strict=True)
-    ]
+    rows, against = compared({name: figures_of(predicted, test.spend, weights) for name, predicted in scored.items()})
     said = [said for said in HORIZON_DAYS if said > learned.label_days]
     return Evidence(
         rows=rows,
-        against=[row for row in differences(list(scored), values, replicates) if row.figure != "calibration"],
+        against=[row for row in against if row.figure != "calibration"],
         protocol=f"Spend over the last {days:.0f} days of everyone who had ordered before; currency units.",
         n={"shoppers": test.spend.size, "spenders": int((test.spend > 0).sum()), "rows learned from": learned.n_rows},
         seconds=learned.seconds,

@@ -17,7 +17,7 @@ from kernels.features import N_CATEGORIES, columns
 from kernels.future_tags import FUTURE_TAGS, WEEK_S
 from training import multilabel
 from training.dataset import NEITHER, TEST, TRAIN, VALID, Dataset, Rows, check_no_leak
-from training.evidence import Evidence, Reliability, Row, calibration_bins, differences, interval, shopper_weights
+from training.evidence import Evidence, Reliability, calibration_bins, compared, shopper_weights
 from training.labels import bought_categories
 from training.loop import Progress, Recipe, fit
 from training.models.tags import N_LABELS, Logistic, Tags, tags_loss
@@ -265,17 +265,11 @@ def _evidence(
     cases: Cases, scored: Mapping[str, Said], n: Mapping[str, int], seconds: float, n_parameters: int
 ) -> Evidence:
     weights = shopper_weights(cases.shopper)
-    measured = [multilabel.figures(said, cases, weights) for said in scored.values()]
-    values = [{name: float(drawn[0]) for name, drawn in found.items()} for found in measured]
-    replicates = [{name: drawn[1:] for name, drawn in found.items()} for found in measured]
-    rows = [
-        Row(name, {figure: interval(value[figure], drawn[figure]) for figure in value})
-        for name, value, drawn in zip(scored, values, replicates, strict=True)
-    ]
+    rows, against = compared({name: multilabel.figures(said, cases, weights) for name, said in scored.items()})
     seen = {f"{name} labels seen": int(cases.test.of(family).observed.sum()) for name, family in FAMILIES.items()}
     return Evidence(
         rows=rows,
-        against=[row for row in differences(list(scored), values, replicates) if not row.figure.endswith("ece")],
+        against=[row for row in against if not row.figure.endswith("ece")],
         protocol="All shopper-weeks of the test window, and moments in its sessions for the order in a session; a "
         "label counts where the window holds its whole horizon. Thresholds and calibration are of validation.",
         n={**n, **seen},

@@ -20,7 +20,7 @@ from kernels.risk_features import REASONS, RISK_FEATURES
 from training.calibrate import fit_platt
 from training.dataset import TEST, TRAIN, VALID, Dataset
 from training.devices import beside
-from training.evidence import Evidence, Row, calibration_bins, differences, interval, shopper_weights
+from training.evidence import Evidence, calibration_bins, compared, shopper_weights
 from training.loop import Progress, Recipe, fit
 from training.models.risk_transaction import RiskTransaction, fraud_loss
 from training.risk import risk_features
@@ -251,16 +251,10 @@ def _evidence(
     cases: Transactions, test: NDArray[np.int64], scored: dict[str, Floats], seconds: float, n_parameters: int
 ) -> Evidence:
     happened, weights = cases.is_fraud[test], shopper_weights(cases.shopper[test])
-    measured = [figures_of(probs, happened, weights) for probs in scored.values()]
-    values = [{name: float(drawn[0]) for name, drawn in figures.items()} for figures in measured]
-    replicates = [{name: drawn[1:] for name, drawn in figures.items()} for figures in measured]
-    rows = [
-        Row(name, {figure: interval(value[figure], drawn[figure]) for figure in value})
-        for name, value, drawn in zip(scored, values, replicates, strict=True)
-    ]
+    rows, against = compared({name: figures_of(probs, happened, weights) for name, probs in scored.items()})
     return Evidence(
         rows=rows,
-        against=[row for row in differences(list(scored), values, replicates) if row.figure != "fraud_ece"],
+        against=[row for row in against if row.figure != "fraud_ece"],
         protocol="All orders of the test window with a label; features as of just before each.",
         n={"orders": test.size, "fraudulent orders": int(happened.sum())},
         seconds=seconds,

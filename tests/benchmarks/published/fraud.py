@@ -5,7 +5,6 @@ and keeps their probabilities; `measure` recounts every figure from them.
 """
 
 import json
-import shutil
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -16,7 +15,7 @@ import polars as pl
 import torch
 from numpy.typing import NDArray
 
-from tests.benchmarks.published.serving import parity_of
+from tests.benchmarks.published.serving import copy_raw, keep_parity
 from tests.benchmarks.published.study import CACHE, Line, Published, Study
 from training.dataset import TEST, TRAIN, VALID
 from training.evidence import Figure, interval, shopper_weights
@@ -191,14 +190,7 @@ def _serve(cases: Transactions, progress: Progress) -> None:
     rows = cases.features[cases.of(TEST)]
     # The attack's purchases give other reasons than the quiet months'; a row of nothing known is one, too.
     rows = np.concatenate([cases.features[:64], rows[:191], np.full((1, rows.shape[1]), np.nan, np.float32)])
-    parity, n_bytes = parity_of("risk_transaction", Served(model).eval(), Served.signature, {"risk_features": rows})
-    kept = {
-        "onnxruntime": parity.onnxruntime,
-        "triton": parity.triton,
-        "onnx_bytes": n_bytes,
-        "n_parameters": sum(parameter.numel() for parameter in model.parameters()),
-    }
-    (KEPT / "serving.json").write_text(json.dumps(kept))
+    keep_parity(KEPT, "risk_transaction", Served(model).eval(), Served.signature, {"risk_features": rows})
 
 
 def measure(raw: Path | None) -> Study:
@@ -207,12 +199,7 @@ def measure(raw: Path | None) -> Study:
     raw     folder for the probabilities behind each figure
     raises  FileNotFoundError  if `fit` was not run
     """
-    if not (KEPT / "serving.json").exists():
-        raise FileNotFoundError(f"{KEPT} must hold probabilities; run `fit` of tests.benchmarks.published.fraud")
-    if raw is not None:
-        (raw / "fraud").mkdir(parents=True, exist_ok=True)
-        for file in KEPT.glob("*.npz"):
-            shutil.copy(file, raw / "fraud" / file.name)
+    copy_raw(KEPT, raw)
     kept = {file.stem: dict(np.load(file)) for file in KEPT.glob("*.npz")}
     served = json.loads((KEPT / "serving.json").read_text())
     fdb, attack = kept["fdb"], kept["attack"]

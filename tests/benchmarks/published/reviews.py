@@ -5,7 +5,6 @@ reads the fifth, for every fifth and seed, and keeps every probability; `measure
 """
 
 import json
-import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -16,7 +15,7 @@ import polars as pl
 import torch
 from numpy.typing import NDArray
 
-from tests.benchmarks.published.serving import parity_of
+from tests.benchmarks.published.serving import copy_raw, keep_parity
 from tests.benchmarks.published.study import CACHE, Line, Published, Study
 from training.deceptions import RECIPE, Deceptions, Style, figures_of, fit_review, logits_of, probabilities
 from training.evidence import Figure, interval, shopper_weights
@@ -173,14 +172,7 @@ def _serve(corpus: Corpus, progress: Progress) -> None:
     # The last of them is an empty review.
     bucket[-1], weight[-1] = 0, 0.0
     rows = {"ngram_bucket": bucket, "ngram_weight": weight}
-    parity, n_bytes = parity_of("risk_review", Served(model).eval(), Served.signature, rows)
-    kept = {
-        "onnxruntime": parity.onnxruntime,
-        "triton": parity.triton,
-        "onnx_bytes": n_bytes,
-        "n_parameters": sum(parameter.numel() for parameter in model.parameters()),
-    }
-    (KEPT / "serving.json").write_text(json.dumps(kept))
+    keep_parity(KEPT, "risk_review", Served(model).eval(), Served.signature, rows)
 
 
 def measure(raw: Path | None) -> Study:
@@ -189,12 +181,7 @@ def measure(raw: Path | None) -> Study:
     raw     folder for the probabilities behind each figure
     raises  FileNotFoundError  if `fit` was not run
     """
-    if not (KEPT / "serving.json").exists():
-        raise FileNotFoundError(f"{KEPT} must hold probabilities; run `fit` of tests.benchmarks.published.reviews")
-    if raw is not None:
-        (raw / "reviews").mkdir(parents=True, exist_ok=True)
-        for file in KEPT.glob("*.npz"):
-            shutil.copy(file, raw / "reviews" / file.name)
+    copy_raw(KEPT, raw)
     kept = [dict(np.load(KEPT / f"seed_{seed}.npz")) for seed in SEEDS]
     served = json.loads((KEPT / "serving.json").read_text())
     rivals = [name for name in kept[0] if name.startswith(("SVM", "logistic"))]

@@ -3,8 +3,11 @@
 In: a module, its signature, rows. Out: the largest differences and the graph's size. Called by every study's `fit`.
 """
 
+import json
+import shutil
 import tempfile
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -43,3 +46,26 @@ def parity_of(model: str, module: nn.Module, signature: Signature, rows: Rows) -
         largest_difference(model, "Triton", expected, served),
     )
     return found, size
+
+
+def keep_parity(folder: Path, model: str, module: nn.Module, signature: Signature, rows: Rows) -> None:
+    """Write what `parity_of` finds, and the module's size, to serving.json of a study's folder."""
+    parity, n_bytes = parity_of(model, module, signature, rows)
+    n_parameters = sum(parameter.numel() for parameter in module.parameters())
+    told = {**asdict(parity), "onnx_bytes": n_bytes, "n_parameters": n_parameters}
+    (folder / "serving.json").write_text(json.dumps(told))
+
+
+def copy_raw(folder: Path, raw: Path | None) -> None:
+    """Put a study's kept arrays where strangers can recount from them.
+
+    folder  of the study, as `fit` left it
+    raw     None copies nothing
+    raises  FileNotFoundError  if `fit` was not run
+    """
+    if not (folder / "serving.json").exists():
+        raise FileNotFoundError(f"{folder} must hold what `python -m tests.benchmarks.published {folder.name}` keeps")
+    if raw is not None:
+        (raw / folder.name).mkdir(parents=True, exist_ok=True)
+        for file in folder.glob("*.npz"):
+            shutil.copy(file, raw / folder.name / file.name)

@@ -18,6 +18,7 @@ WIDTH, N_HIDDEN = 64, 128
 class _OnWeeks(nn.Module):
     """A summary of the weeks, beside the normalised features and the vector, into two layers and a line past them.
 
+    Each net of it has a `summary` of the weeks, (batch, N_WEEKS, N_CATEGORIES) to (batch, WIDTH).
     Without the line both lost to logistic regression by 0.015 of macro-AP, which flattered ours (LOG.md).
     """
 
@@ -34,14 +35,6 @@ class _OnWeeks(nn.Module):
     def learn(self, features: Tensor) -> None:
         """Take mean and spread from the training rows."""
         self.standard.learn(features)
-
-    def summary(self, weeks: Tensor) -> Tensor:
-        """The weeks in WIDTH numbers.
-
-        weeks    (batch, N_WEEKS, N_CATEGORIES) float32
-        returns  (batch, WIDTH)
-        """
-        raise NotImplementedError
 
     def forward(self, features: Tensor, vector: Tensor, weeks: Tensor) -> Tensor:
         """Log-odds of every label.
