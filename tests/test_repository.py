@@ -18,7 +18,7 @@ from tritonclient.grpc import model_config_pb2
 from kernels import event_history, features
 from server.state.encodings import TENSORS
 from server.triton.client import HEAD_OUTPUTS, SOMETIMES
-from tests.benchmarks import models_sheet, scaling_sheet
+from tests.benchmarks import models_sheet, scaling_sheet, serving_sheet
 from tests.benchmarks.readme import rendered
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -212,3 +212,7 @@ def test_the_scaling_sheet_comes_from_its_record() -> None:
 
 def test_the_models_sheet_comes_from_its_record() -> None:
     assert models_sheet.SHEET.read_text() == models_sheet.sheet(json.loads(models_sheet.RECORD.read_text()))
+
+
+def test_the_serving_sheet_comes_from_its_record() -> None:
+    assert serving_sheet.SHEET.read_text() == serving_sheet.sheet(json.loads(serving_sheet.RECORD.read_text()))

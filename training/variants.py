@@ -25,13 +25,21 @@ def int8(file: Path, into: Path) -> None:
     into  the new file
     """
     with tempfile.TemporaryDirectory() as folder:
-        inferred = Path(folder) / "inferred.onnx"
-        onnx.save(onnx.shape_inference.infer_shapes(onnx.load(file)), inferred)
+        inferred, graph = Path(folder) / "inferred.onnx", onnx.load(file)
+        onnx.save(onnx.shape_inference.infer_shapes(graph), inferred)
         logging.disable(logging.WARNING)  # it advises what was just done
         try:
-            quantize_dynamic(inferred, into, per_channel=True, weight_type=QuantType.QInt8)
+            quantize_dynamic(
+                inferred, into, per_channel=True, weight_type=QuantType.QInt8, nodes_to_exclude=_stacked(graph.graph)
+            )
         finally:
             logging.disable(logging.NOTSET)
+
+
+def _stacked(graph: onnx.GraphProto) -> list[str]:
+    """Products with a stack of matrices: ONNX Runtime knows a scale for each column of one matrix only."""
+    deep = {tensor.name for tensor in graph.initializer if len(tensor.dims) > 2}
+    return [node.name for node in graph.node if node.op_type == "MatMul" and deep & set(node.input)]
 
 
 def fp16(file: Path, into: Path) -> None:

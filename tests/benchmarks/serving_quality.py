@@ -52,9 +52,8 @@ def held_out_of(shop: Path = Path("build/shop")) -> HeldOut:
     rows, grid = dataset.weekly()
     test = np.flatnonzero(dataset.splits.part(rows.at_s, WEEK_S) == TEST)
     kept = rows.take(test[np.linspace(0, test.size - 1, min(N_HELD_OUT, test.size)).astype(np.int64)])
-    events = kept.events()
-    tensors = {"features": kept.features, "item_history": kept.item_history}
-    tensors |= {"event_item": events.item, "event_kind": events.kind, "event_gap": events.gap}
+    tensors = {"features": kept.features}
+    tensors |= {f"event_{name}": column for name, column in vars(kept.events()).items()}
     bought = bought_categories(dataset, grid)[kept.shopper, np.searchsorted(grid, kept.at_s)]
     return HeldOut(tensors, bought, next_items(dataset, kept.shopper, kept.at_s))
 
