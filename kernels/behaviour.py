@@ -12,6 +12,7 @@ from numba import njit, prange
 from numpy.typing import NDArray
 
 from kernels.checks import check, check_array, check_each, plain
+from kernels.event_history import n_until
 from kernels.ledger import Ledger
 from kernels.parallel import row_edges, spread
 
@@ -92,18 +93,6 @@ def _band(item, band_of_item):
     return band_of_item[item] if item < band_of_item.size else np.int8(0)
 
 
-@njit(nogil=True, inline="always")
-def _n_until(first, end, time_s, at_s):
-    """Where the events after a time begin."""
-    while first < end:
-        middle = (first + end) // 2
-        if time_s[middle] <= at_s:
-            first = middle + 1
-        else:
-            end = middle
-    return first
-
-
 @njit(nogil=True)
 def _copy_last(first, end, columns, band_of_item, row, told):
     _, time_s, item, kind = columns
@@ -124,5 +113,5 @@ def _sequences(edges, columns, band_of_item, shopper, at_s, told):
     for block in prange(edges.size - 1):
         for row in range(edges[block], edges[block + 1]):
             first, end = columns[0][shopper[row]], columns[0][shopper[row] + 1]
-            until = _n_until(first, end, columns[1], at_s[row])
+            until = n_until(first, end, columns[1], at_s[row])
             _copy_last(first, until, columns, band_of_item, row, told)

@@ -149,8 +149,14 @@ def _gap(now_s, before_s):
 
 
 @inlined
-def _n_until(first, end, time_s, at_s):
-    """Where the events after a time begin."""
+def n_until(first, end, time_s, at_s):
+    """Return where the events after a time begin.
+
+    first, end  events of one shopper
+    time_s      (n_events,) int64  ascending between first and end
+    at_s        seconds; events at that very second come before
+    returns     in [first, end]
+    """
     while first < end:
         middle = (first + end) // 2
         if time_s[middle] <= at_s:
@@ -167,7 +173,7 @@ def _histories(edges, columns, shopper, at_s, told):
     for block in prange(edges.size - 1):
         for row in range(edges[block], edges[block + 1]):
             first = offsets[shopper[row]]
-            end = _n_until(first, offsets[shopper[row] + 1], time_s, at_s[row])
+            end = n_until(first, offsets[shopper[row] + 1], time_s, at_s[row])
             for event in range(max(first, end - LENGTH), end):
                 place = event + LENGTH - end
                 items[row, place] = item[event]
