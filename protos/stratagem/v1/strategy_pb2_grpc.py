@@ -40,6 +40,11 @@ class StrategyServiceStub(object):
                 request_serializer=stratagem_dot_v1_dot_strategy__pb2.DecideRequest.SerializeToString,
                 response_deserializer=stratagem_dot_v1_dot_strategy__pb2.DecideResponse.FromString,
                 _registered_method=True)
+        self.DecideStream = channel.stream_stream(
+                '/stratagem.v1.StrategyService/DecideStream',
+                request_serializer=stratagem_dot_v1_dot_strategy__pb2.DecideStreamRequest.SerializeToString,
+                response_deserializer=stratagem_dot_v1_dot_strategy__pb2.DecideStreamResponse.FromString,
+                _registered_method=True)
         self.DecideBatch = channel.unary_unary(
                 '/stratagem.v1.StrategyService/DecideBatch',
                 request_serializer=stratagem_dot_v1_dot_strategy__pb2.DecideBatchRequest.SerializeToString,
@@ -53,6 +58,14 @@ class StrategyServiceServicer(object):
 
     def Decide(self, request, context):
         """One shopper, one decision; on disk before it is answered. Asking again with the same decision_id gives the same answer.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DecideStream(self, request_iterator, context):
+        """Any number of asks on one stream; each is answered as soon as it is decided, in any order, by its call_id. A caller
+        that does not read its answers is not read from.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -72,6 +85,11 @@ def add_StrategyServiceServicer_to_server(servicer, server):
                     servicer.Decide,
                     request_deserializer=stratagem_dot_v1_dot_strategy__pb2.DecideRequest.FromString,
                     response_serializer=stratagem_dot_v1_dot_strategy__pb2.DecideResponse.SerializeToString,
+            ),
+            'DecideStream': grpc.stream_stream_rpc_method_handler(
+                    servicer.DecideStream,
+                    request_deserializer=stratagem_dot_v1_dot_strategy__pb2.DecideStreamRequest.FromString,
+                    response_serializer=stratagem_dot_v1_dot_strategy__pb2.DecideStreamResponse.SerializeToString,
             ),
             'DecideBatch': grpc.unary_unary_rpc_method_handler(
                     servicer.DecideBatch,
@@ -107,6 +125,33 @@ class StrategyService(object):
             '/stratagem.v1.StrategyService/Decide',
             stratagem_dot_v1_dot_strategy__pb2.DecideRequest.SerializeToString,
             stratagem_dot_v1_dot_strategy__pb2.DecideResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DecideStream(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_stream(
+            request_iterator,
+            target,
+            '/stratagem.v1.StrategyService/DecideStream',
+            stratagem_dot_v1_dot_strategy__pb2.DecideStreamRequest.SerializeToString,
+            stratagem_dot_v1_dot_strategy__pb2.DecideStreamResponse.FromString,
             options,
             channel_credentials,
             insecure,
