@@ -5,6 +5,7 @@ Read by `python -m server` and by cli.py; handed down as an argument from there,
 """
 
 from pathlib import Path
+from typing import Literal
 
 from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -55,12 +56,54 @@ class Settings(BaseSettings):
         default=10_000, ge=0, description="Decisions kept so that a retry gets the same one."
     )
     drain_s: float = Field(default=10.0, ge=0, le=600, description="Time for running calls after SIGTERM.")
+    tls_certificate: Path | None = Field(default=None, description="Our certificate and its chain, PEM; unset: no TLS.")
+    tls_key: Path | None = Field(default=None, description="The private key of tls_certificate, PEM, not encrypted.")
+    tls_client_ca: Path | None = Field(
+        default=None, description="Who signs the clients' certificates, PEM; set, every client must bring one."
+    )
+    jwt_secret: SecretStr | None = Field(default=None, description="Secret of HS256 tokens, at least 32 bytes.")
+    jwt_public_key: Path | None = Field(
+        default=None, description="Public keys of RS256, ES256, ES384 and EdDSA tokens: PEM, one or several, or a JWKS."
+    )
+    jwt_issuer: str | None = Field(default=None, description="What a token's iss must be; unset: anything.")
+    jwt_audience: str = Field(default="stratagem", min_length=1, description="What a token's aud must contain.")
+    api_keys: Path | None = Field(default=None, description="The clients, their hashed keys, scopes and rates, TOML.")
+    allow_anonymous: bool = Field(
+        default=False, description="Whether anybody may call from beyond this machine where no client can be told apart."
+    )
+    rate_per_s: float | None = Field(
+        default=None, gt=0, le=1e9, description="Rows a second of one client, per worker; unset: no limit."
+    )
+    burst: int | None = Field(
+        default=None, ge=1, le=10**9, description="Rows of one client at once; unset: one second's worth."
+    )
+    reflection: bool = Field(default=False, description="Whether the server describes its services to who may ask.")
     state_mib: int = Field(default=4096, ge=1, description="Largest size of the shoppers' states on disk.")
+
+    metrics_host: str = Field(default="127.0.0.1", description="Address of the metrics page.")
+    metrics_port: int | None = Field(
+        default=None, ge=0, le=65535, description="Port of the first worker's metrics page; unset: none; 0: a free one."
+    )
+    log_format: Literal["text", "json"] | None = Field(
+        default=None, description="How stderr is written; unset: text on a terminal, JSON lines elsewhere."
+    )
+    slow_ms: float = Field(default=100.0, ge=0, description="Decisions that took at least so long are logged.")
+    traces_endpoint: str = Field(
+        default="",
+        pattern=r"^$|^https?://[^/?#@\s]+(/[^?#\s]*)?$",
+        description="OTLP/HTTP collector, such as http://127.0.0.1:4318; empty: no traces.",
+    )
+    traces_share: float = Field(
+        default=0.01, ge=0, le=1, description="Share of the calls traced whose caller brings no traceparent."
+    )
 
     @property
     def economics(self) -> Economics:
         """The shop's own figures, as the strategy wants them."""
         return Economics(self.margin_share, self.contact_cost_micros, self.risk_loss_micros, self.contacts_cap)
+
+
+_SECRETS = {name for name, field in Settings.model_fields.items() if "SecretStr" in str(field.annotation)}
 
 
 def load_settings() -> Settings:
@@ -74,7 +117,8 @@ def load_settings() -> Settings:
         first = error.errors(include_url=False)[0]
         name = "STRATAGEM_" + "_".join(str(part) for part in first["loc"]).upper()
         rule = first["msg"][0].lower() + first["msg"][1:]
-        raise WrongSettings(f"{name}: {rule}, got {first['input']!r}") from None
+        is_secret = str(first["loc"][0]) in _SECRETS
+        raise WrongSettings(f"{name}: {rule}" + ("" if is_secret else f", got {first['input']!r}")) from None
     missing = sorted({"ads", "promotions", "content", "social"} - set(settings.contact_cost_micros))
     if missing:
         raise WrongSettings(f"STRATAGEM_CONTACT_COST_MICROS must have a cost for {missing[0]}, got none")
