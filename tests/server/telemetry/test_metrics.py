@@ -249,7 +249,7 @@ def test_a_closed_page_frees_its_port(metrics: Metrics) -> None:
 def test_each_worker_has_a_page_of_its_own() -> None:
     assert [worker_port(9100, worker) for worker in (0, 1)] == [9100, 9101]
     assert [worker_port(None, 1), worker_port(0, 1)] == [None, 0]
-    with pytest.raises(WrongSettings, match="STRATAGEM_METRICS_PORT must leave a port"):
+    with pytest.raises(WrongSettings, match="STRATAGEM_METRICS_PORT must leave every worker a port"):
         worker_port(65535, 1)
 
 
