@@ -22,9 +22,20 @@ class Problem(Exception):  # noqa: N818 - the names say what is wrong
     WrongPlan          FAILED_PRECONDITION  the operator must make a plan with this release
     WrongSettings      FAILED_PRECONDITION  the operator must change a setting
     PortInUse          FAILED_PRECONDITION  the operator must stop the other server or choose another port
+    Unauthenticated    UNAUTHENTICATED      the caller must bring a valid token, key or certificate
+    Forbidden          PERMISSION_DENIED    the operator must give the client the scope that is named
+    RateExceeded       RESOURCE_EXHAUSTED   the client must wait retry_after_s: it asks faster than it may
+    Overloaded         RESOURCE_EXHAUSTED   the caller must wait retry_after_s: the server's queue is full
+
+    retry_after_s is None where waiting alone would not help.
     """
 
     status: StatusCode = StatusCode.UNKNOWN
+
+    def __init__(self, sentence: str, retry_after_s: float | None = None) -> None:
+        """A problem told in one sentence: field, rule, value, subject."""
+        super().__init__(sentence)
+        self.retry_after_s = retry_after_s
 
 
 class InvalidRequest(Problem):
@@ -97,3 +108,27 @@ class PortInUse(Problem):
     """The address to listen on is taken."""
 
     status = StatusCode.FAILED_PRECONDITION
+
+
+class Unauthenticated(Problem):
+    """Nobody we know sent this; the sentence never repeats what was sent."""
+
+    status = StatusCode.UNAUTHENTICATED
+
+
+class Forbidden(Problem):
+    """The client is known and lacks the scope of what it asks for."""
+
+    status = StatusCode.PERMISSION_DENIED
+
+
+class RateExceeded(Problem):
+    """The client asks faster than it may."""
+
+    status = StatusCode.RESOURCE_EXHAUSTED
+
+
+class Overloaded(Problem):
+    """The server is past its capacity."""
+
+    status = StatusCode.RESOURCE_EXHAUSTED

@@ -69,7 +69,7 @@ class Settings(BaseSettings):
     jwt_audience: str = Field(default="stratagem", min_length=1, description="What a token's aud must contain.")
     api_keys: Path | None = Field(default=None, description="The clients, their hashed keys, scopes and rates, TOML.")
     allow_anonymous: bool = Field(
-        default=False, description="Whether anybody may call from beyond this machine where no client can be told apart."
+        default=False, description="Whether anybody may call from beyond this machine, no caller known."
     )
     rate_per_s: float | None = Field(
         default=None, gt=0, le=1e9, description="Rows a second of one client, per worker; unset: no limit."
