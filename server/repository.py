@@ -20,7 +20,7 @@ from server.problems import WrongRepository
 from server.strategy.catalogue import Catalogue, ChannelName, Items, Lift, Offer
 
 # What every release serves, and what it serves where the shop's data were enough to learn it.
-ALWAYS, SOMETIMES = ("encoder", "predictions"), ("session", "risk_transaction", "risk_review")
+ALWAYS, SOMETIMES = ("encoder", "heads", "predictions"), ("session", "risk_transaction", "risk_review")
 ENCODER_GRAPH = "encoder/1/model.onnx"
 ITEM_COLUMNS = {
     "item_id": pl.String,

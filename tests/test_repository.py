@@ -17,7 +17,7 @@ from tritonclient.grpc import model_config_pb2
 
 from kernels import event_history, features
 from server.state.encodings import TENSORS
-from server.triton.client import HEAD_OUTPUTS, SOMETIMES
+from server.triton.client import HEAD_OUTPUTS, OUTLOOK_OUTPUTS, SOMETIMES
 from tests.benchmarks import models_sheet, scaling_sheet, serving_sheet
 from tests.benchmarks.readme import rendered
 
@@ -104,7 +104,7 @@ def test_features_have_one_list_from_proto_to_tensor() -> None:
     assert fields == [feature.name for feature in features.FEATURES]
     floats = [feature.width for feature in features.FEATURES if feature.dtype == "float32"]
     assert sum(floats) == features.N_FEATURES
-    for model in ("tags", "response", "uplift", "lifetime", "predictions"):
+    for model in ("tags", "response", "uplift", "lifetime", "predictions", "heads"):
         widths = {entry.name: list(entry.dims) for entry in config_of(model).input}
         assert widths["features"] == [features.N_FEATURES]
     widths = {entry.name: list(entry.dims) for entry in config_of("encoder").input}
@@ -112,7 +112,8 @@ def test_features_have_one_list_from_proto_to_tensor() -> None:
 
 
 def test_what_the_gateway_asks_is_what_the_configs_promise() -> None:
-    for model, outputs in {"encoder": TENSORS, "predictions": HEAD_OUTPUTS, **SOMETIMES}.items():
+    asked = {"encoder": TENSORS, "heads": HEAD_OUTPUTS, "predictions": OUTLOOK_OUTPUTS, **SOMETIMES}
+    for model, outputs in asked.items():
         promised = {entry.name: (entry.data_type, list(entry.dims)) for entry in config_of(model).output}
         types = {np.float32: model_config_pb2.TYPE_FP32, np.int32: model_config_pb2.TYPE_INT32}
         assert promised == {name: (types[dtype], [width]) for name, (dtype, width) in outputs.items()}
@@ -125,7 +126,8 @@ def config_of(model: str) -> model_config_pb2.ModelConfig:
 
 
 def test_committed_configs_are_those_a_gpu_image_would_serve() -> None:
-    for model in ("encoder", "tags", "response", "uplift", "lifetime", "session", "risk_transaction", "risk_review"):
+    shop = ("encoder", "tags", "response", "uplift", "lifetime", "heads")
+    for model in (*shop, "session", "risk_transaction", "risk_review"):
         config = config_of(model)
         assert (config.name, config.backend) == (model, "onnxruntime")
         assert config.HasField("dynamic_batching")

@@ -19,7 +19,7 @@ from kernels.features import N_CATEGORIES, N_FEATURES, N_TOP_ITEMS, columns
 from kernels.ledger import REFUND
 from kernels.tag_limits import TagLimits
 from server.state.encodings import N_NEXT_KINDS, TENSORS, VECTOR_WIDTH, Encodings, no_encodings
-from server.triton.client import HEAD_OUTPUTS, N_SESSION, SOMETIMES, Outputs
+from server.triton.client import HEAD_OUTPUTS, N_SESSION, OUTLOOK_OUTPUTS, SOMETIMES, Outputs
 
 N_ITEMS = 200
 CATEGORIES = ("milk", "bread", "fruit", "cheese", "coffee", "soap", "pasta", "snacks")
@@ -70,19 +70,25 @@ MODELS: dict[str, tuple[tuple[Tensor, ...], tuple[Tensor, ...]]] = {
     "session": ((("session_items", "TYPE_INT32", N_SESSION),), _tensors_of(SOMETIMES["session"])),
     "predictions": (
         (("features", "TYPE_FP32", N_FEATURES), ("shopper_vector", "TYPE_FP32", VECTOR_WIDTH)),
+        _tensors_of(OUTLOOK_OUTPUTS),
+    ),
+    "heads": (
+        (("features", "TYPE_FP32", N_FEATURES), ("shopper_vector", "TYPE_FP32", VECTOR_WIDTH)),
         _tensors_of(HEAD_OUTPUTS),
     ),
 }
 
 
 def write_tiny_repository(folder: Path, seed: int = 0) -> None:
-    """Write encoder, predictions and session, the catalogue, the items and the manifest.
+    """Write encoder, predictions, heads and session, the catalogue, the items and the manifest.
 
     folder  made where it is missing; files in it are replaced
     seed    weights and prices follow from it
     """
     rng = np.random.default_rng(seed)
-    graphs = {"encoder": _encoder(rng), "predictions": _predictions(rng), "session": _session(rng)}
+    encoder = _encoder(rng)
+    predictions, heads = _heads(rng)
+    graphs = {"encoder": encoder, "predictions": predictions, "heads": heads, "session": _session(rng)}
     for name, model in graphs.items():
         version = folder / name / "1"
         version.mkdir(parents=True, exist_ok=True)
@@ -146,7 +152,7 @@ def local_answers(folder: Path, model: str, inputs: Arrays) -> Arrays:
 # Of each head: which outputs have a name in this shop, and the log-odds or the size that they have about.
 HEADS: dict[str, tuple[list[int], float]] = {
     "category_prob": ([*range(len(CATEGORIES)), N_CATEGORIES - 1], -1.0),
-    "tag_prob": (list(range(HEAD_OUTPUTS["tag_prob"][1])), -0.5),
+    "tag_prob": (list(range(OUTLOOK_OUTPUTS["tag_prob"][1])), -0.5),
     "redeem_prob": (list(range(len(OFFER_GROUPS))), -2.5),
     "redeem_prob_se": (list(range(len(OFFER_GROUPS))), -5.0),
     "buy_prob": (list(range(len(OFFER_GROUPS))), -1.5),
@@ -159,23 +165,30 @@ HEADS: dict[str, tuple[list[int], float]] = {
 }
 
 
-def _predictions(rng: np.random.Generator) -> onnx.ModelProto:
-    """Calibrated to look like a shop: a category is bought within a week by few, an offer redeemed by fewer."""
+def _heads(rng: np.random.Generator) -> tuple[onnx.ModelProto, onnx.ModelProto]:
+    """Calibrated to look like a shop: a category is bought within a week by few, an offer redeemed by fewer.
+
+    returns  `predictions` with every output, and `heads`, which says the very same of what a decision asks
+    """
     nodes = [
         helper.make_node("Softsign", ["features"], ["bounded"]),
         helper.make_node("Concat", ["bounded", "shopper_vector"], ["seen"], axis=1),
     ]
-    weights: Arrays = {}
+    asked, weights = list(nodes), dict[str, NDArray[np.generic]]()
     for output, (used, about) in HEADS.items():
-        width = HEAD_OUTPUTS[output][1]
+        width = OUTLOOK_OUTPUTS[output][1]
         mask = np.zeros(width, np.float32)
         mask[used] = 1.0
         weights[f"{output}_mask"] = mask
-        nodes += _dense(weights, rng, output, "seen", f"{output}_raw", (N_FEATURES + VECTOR_WIDTH, width), about)
+        own = _dense(weights, rng, output, "seen", f"{output}_raw", (N_FEATURES + VECTOR_WIDTH, width), about)
         bend = "Sigmoid" if "_prob" in output else "Identity" if output == "spend_uplift" else "Softplus"
-        nodes.append(helper.make_node(bend, [f"{output}_raw"], [f"{output}_all"]))
-        nodes.append(helper.make_node("Mul", [f"{output}_all", f"{output}_mask"], [output]))
-    return _model("predictions", nodes, weights)
+        own.append(helper.make_node(bend, [f"{output}_raw"], [f"{output}_all"]))
+        own.append(helper.make_node("Mul", [f"{output}_all", f"{output}_mask"], [output]))
+        nodes += own
+        asked += own if output in HEAD_OUTPUTS else []
+    read = {name for node in asked for name in node.input}
+    few = {name: array for name, array in weights.items() if name in read}
+    return _model("predictions", nodes, weights), _model("heads", asked, few)
 
 
 def _encoder(rng: np.random.Generator) -> onnx.ModelProto:

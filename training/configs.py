@@ -6,12 +6,22 @@ use the same names.
 
 from collections.abc import Iterable, Mapping
 
-from training.models import lifetime, recommendation, response, risk_review, risk_transaction, session, tags, uplift
+from training.models import (
+    heads,
+    lifetime,
+    recommendation,
+    response,
+    risk_review,
+    risk_transaction,
+    session,
+    tags,
+    uplift,
+)
 from training.tensors import Signature, Tensor
 
 MOST_ROWS = 256
-# Run when a shopper has changed; all heads in one graph, for one call per decision.
-ENCODER, JOINED = "encoder", "predictions"
+# Run when a shopper has changed; all heads in one graph, for a profile; what a decision asks of them, in a small net.
+ENCODER, JOINED, DECISION = "encoder", "predictions", "heads"
 ORIGIN = "# Written by `stratagem export`; edit training/configs.py instead.\n"
 
 HEADS: Mapping[str, Signature] = {
@@ -39,6 +49,7 @@ SIGNATURES: Mapping[str, Signature] = {
     ENCODER: recommendation.Served.signature,
     **HEADS,
     JOINED: joined(HEADS),
+    DECISION: heads.Served.signature,
     **SOMETIMES,
 }
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from kernels.review_ngrams import review_ngrams
-from training.configs import ENCODER, HEADS, SIGNATURES
+from training.configs import DECISION, ENCODER, HEADS, SIGNATURES
 from training.dataset import TEST, WEEK_S, Dataset, Rows
 from training.deceptions import texts_of
 from training.models.session import N_SESSION
@@ -41,7 +41,8 @@ def example_rows(dataset: Dataset, served: Mapping[str, nn.Module]) -> dict[str,
         vector = served[ENCODER](*(torch.from_numpy(events[tensor.name]) for tensor in SIGNATURES[ENCODER].inputs))[0]
     shopper: Arrays = {"features": rows.features, "shopper_vector": vector.numpy()}
     examples = {ENCODER: events}
-    examples |= {model: {tensor.name: shopper[tensor.name] for tensor in HEADS[model].inputs} for model in HEADS}
+    for model in (*HEADS, DECISION):
+        examples[model] = {tensor.name: shopper[tensor.name] for tensor in SIGNATURES[model].inputs}
     if "session" in served:
         examples["session"] = {"session_items": np.ascontiguousarray(rows.events().item[:, -N_SESSION:])}
     if "risk_transaction" in served:

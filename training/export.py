@@ -23,13 +23,23 @@ from torch import nn
 from kernels.checks import InvalidInput
 from kernels.features import columns
 from training.catalogue import catalogue_json, items_table
-from training.configs import ENCODER, HEADS, JOINED, SIGNATURES, SOMETIMES, config_text
+from training.configs import DECISION, ENCODER, HEADS, JOINED, SIGNATURES, SOMETIMES, config_text
 from training.dataset import Dataset, dataset_of
 from training.examples import N_HELD_OUT, example_rows
 from training.features.tags import contacts_of, fit_tag_limits
-from training.gate import check_not_lost, losses
+from training.gate import check_keeps_up, check_not_lost, losses
 from training.graphs import join_graphs
-from training.models import lifetime, recommendation, response, risk_review, risk_transaction, session, tags, uplift
+from training.models import (
+    heads,
+    lifetime,
+    recommendation,
+    response,
+    risk_review,
+    risk_transaction,
+    session,
+    tags,
+    uplift,
+)
 from training.models.standard import Standard
 from training.parity import Parity, largest_difference
 from training.sources.shop import read_shop
@@ -37,13 +47,14 @@ from training.staging import VERSION, Arrays, onnxruntime_answers, stage
 
 # What a trained model is served as, where it is not by its own name; behaviour's weights are in recommendation's too.
 SERVED_AS = {"recommendation": ENCODER}
-ALWAYS = ("recommendation", *HEADS)
+ALWAYS = ("recommendation", *HEADS, DECISION)
 BUILDERS: Mapping[str, tuple[Callable[[Any], nn.Module], Callable[[dict[str, torch.Tensor]], nn.Module]]] = {
     "recommendation": (recommendation.Served, recommendation.Recommendation.from_state),
     "tags": (tags.Served, tags.Tags.from_state),
     "response": (response.Served, response.Response.from_state),
     "uplift": (uplift.Served, uplift.Uplift.from_state),
     "lifetime": (lifetime.Served, lifetime.Lifetime.from_state),
+    "heads": (heads.Served, heads.Heads.from_state),
     "session": (session.Served, session.Session.from_state),
     "risk_transaction": (risk_transaction.Served, risk_transaction.RiskTransaction.from_state),
     "risk_review": (risk_review.Served, risk_review.RiskReview.from_state),
@@ -74,8 +85,8 @@ def export(asked: Exported, serve: Serve, progress: Callable[[str], None]) -> di
     asked     from where to where; the repository is replaced file by file, the manifest last, and untouched on failure
     serve     starts a Triton on a staged repository
     returns   parity by model
-    raises    Disagreement  if two runtimes differ; LostToRival if a model must not be shipped; InvalidInput if one was
-              not trained
+    raises    Disagreement  if two runtimes differ; LostToRival, LostToTeacher if a model must not be shipped;
+              InvalidInput if one was not trained
     """
     studies = orjson.loads((asked.models_folder / "evaluation.json").read_bytes())["models"]
     served = load_models(asked.models_folder)
@@ -85,6 +96,7 @@ def export(asked: Exported, serve: Serve, progress: Callable[[str], None]) -> di
                 progress(f"{model} is left out: {sentence}")
                 served.pop(model, None)
         check_not_lost({model: study for model, study in studies.items() if model in trained_of(served)})
+        check_keeps_up(DECISION, studies[DECISION])
     dataset = dataset_of(read_shop(asked.shop_folder))
     rows = {model: inputs for model, inputs in example_rows(dataset, served).items() if model in served}
     with _staging(asked.repository) as staged:

@@ -12,7 +12,7 @@ import numpy as np
 import orjson
 
 from kernels.features import columns
-from training import answers, baskets, behaviours, deceptions, lifetimes, outlook, transactions, visitors
+from training import answers, baskets, behaviours, deceptions, distillation, lifetimes, outlook, transactions, visitors
 from training.dataset import TRAIN, WEEK_S, Dataset, Rows, dataset_of
 from training.devices import on_one_thread
 from training.doubts import check_learnable, doubts
@@ -30,6 +30,7 @@ RECIPES: Mapping[str, Recipe] = {
     "tags": outlook.RECIPE,
     "response": answers.RECIPE,
     "uplift": Recipe(n_epochs=12, batch=2_048, learning_rate=3e-3, weight_decay=1e-3, patience=3),
+    "heads": distillation.RECIPE,
     "lifetime": lifetimes.RECIPE,
     "session": visitors.RECIPE,
     "risk_transaction": transactions.RECIPE,

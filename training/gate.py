@@ -1,4 +1,4 @@
-"""A learned model that loses to a simple rival beyond noise is not shipped: the rule, and the sentence that says so.
+"""What must not be shipped: a model that loses to a simple rival beyond noise, or a student far below its teacher.
 
 In: build/models/evaluation.json. Out: nothing, or LostToRival. Called by training/export.py.
 """
@@ -22,8 +22,18 @@ FIGURES: Mapping[str, str] = {
 }
 
 
+# How far a student's figure may stay below its teachers' on the test window: a third of what tags lead a linear model
+# by in the first, and within the noise of a thousand redemptions in the second.
+TOLERANCES: Mapping[str, float] = {"category_macro_auc": 0.003, "redeem_auc": 0.01}
+TEACHERS = "teachers"
+
+
 class LostToRival(InvalidInput):
     """A model must not be served; the message names it, its rival, the figure and the interval of the difference."""
+
+
+class LostToTeacher(InvalidInput):
+    """A student must not be served in its teachers' place; the message names the figure and how far it fell."""
 
 
 class _Interval(TypedDict):
@@ -65,3 +75,19 @@ def losses(studies: Mapping[str, _Study]) -> list[str]:
         for found in study["against"]
         if found["is_lost"] and found["figure"] == FIGURES.get(model)
     ]
+
+
+def check_keeps_up(student: str, study: _Study) -> None:
+    """Pass when no figure of a student is further below its teachers' than tolerated.
+
+    student  its name
+    study    of evaluation.json; a figure that the test window could not judge is passed over
+    raises   LostToTeacher
+    """
+    for found in study["against"]:
+        most, fell = TOLERANCES.get(found["figure"]), -found["difference"]["value"]
+        if found["rival"] == TEACHERS and most is not None and fell > most:
+            raise LostToTeacher(
+                f"{student} must stay within {most:g} of its teachers in {found['figure']}, got {fell:.4g} below; "
+                "train again, or ship it all the same with `stratagem export --accept-losses`"
+            )

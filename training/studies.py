@@ -17,6 +17,7 @@ from training import (
     baskets,
     behaviours,
     deceptions,
+    distillation,
     effects,
     lifetimes,
     outlook,
@@ -27,6 +28,9 @@ from training.dataset import Dataset, Rows
 from training.evidence import Evidence
 from training.loop import Progress, Recipe
 from training.models.behaviour import Behaviour
+from training.models.response import Response
+from training.models.tags import Tags
+from training.models.uplift import Uplift
 from training.sources.tables import InvalidTable
 
 Vectors = NDArray[np.float32]
@@ -110,6 +114,18 @@ def _uplift(place: Workplace, recipe: Recipe, progress: Progress, checkpoint: Pa
     return module, found.evidence
 
 
+def _heads(place: Workplace, recipe: Recipe, progress: Progress, checkpoint: Path) -> tuple[nn.Module, Evidence]:
+    teachers = distillation.Teachers(
+        Tags.from_state(place.state("tags")),
+        Response.from_state(place.state("response")),
+        Uplift.from_state(place.state("uplift")),
+    )
+    vectors = place.vectors(place.rows)
+    lessons = distillation.lessons_of(place.dataset, place.rows, place.grid, vectors, teachers)
+    test = answers.answers_of(place.dataset, place.rows, place.grid, vectors).test()
+    return distillation.study(lessons, test, teachers, recipe, progress, checkpoint)
+
+
 def _lifetime(place: Workplace, recipe: Recipe, progress: Progress, checkpoint: Path) -> tuple[nn.Module, Evidence]:
     return lifetimes.study(place.dataset, recipe, progress, checkpoint)
 
@@ -132,6 +148,7 @@ STUDIES: Mapping[str, Study] = {
     "tags": _tags,
     "response": _response,
     "uplift": _uplift,
+    "heads": _heads,
     "lifetime": _lifetime,
     "session": _session,
     "risk_transaction": _transactions,

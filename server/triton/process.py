@@ -21,7 +21,7 @@ from server.triton.environment import DEFAULT_FOLDER, Environment, NotPrepared, 
 from server.triton.self_test import check_known_tensors, not_ready
 
 HOST = "127.0.0.1"
-MODELS = ("encoder", "predictions")
+MODELS = ("encoder", "heads", "predictions")
 N_LOGS = 20
 N_PORT_TRIES = 3
 STOP_S = 10.0
@@ -48,32 +48,30 @@ def serving(
     repository: Path,
     models: Sequence[str] = MODELS,
     *,
-    self_test: bool = True,
     port: int = 0,
     folder: Path = DEFAULT_FOLDER,
     within_s: float = 60.0,
+    traces_url: str = "",
 ) -> Iterator[str]:
     """Yield the gRPC address of a Triton that serves `models` and answers their known tensors.
 
     repository  model folders; each may hold 1/self_test.npz
     models      loaded, and waited for
-    self_test   whether the known tensors are compared
     port        for gRPC; 0 takes a free one
     folder      Triton's own environment and logs
     within_s    time for the server to become ready
+    traces_url  where a Triton of our own sends its spans; empty: nowhere
     raises      ModelUnavailable  if no server gets ready or one answers wrongly; PortInUse  if `port` is taken
     """
     address = os.environ.get("TRITON_URL", "")
     if address:
         address = _checked_address(address)
         _wait(address, models, time.monotonic() + within_s, None)
-        if self_test:
-            check_known_tensors(address, repository, models)
+        check_known_tensors(address, repository, models)
         yield address
         return
-    with started(repository, models, port=port, folder=folder, within_s=within_s) as running:
-        if self_test:
-            check_known_tensors(running.address, repository, models)
+    with started(repository, models, port=port, folder=folder, within_s=within_s, traces_url=traces_url) as running:
+        check_known_tensors(running.address, repository, models)
         yield running.address
 
 
@@ -85,6 +83,7 @@ def started(
     port: int = 0,
     folder: Path = DEFAULT_FOLDER,
     within_s: float = 60.0,
+    traces_url: str = "",
 ) -> Iterator[Running]:
     """Yield a Triton of our own, ready but not yet tested; it ends with the block, or with this process.
 
@@ -97,20 +96,41 @@ def started(
         environment = prepared(folder)
     except NotPrepared as problem:
         raise ModelUnavailable(str(problem)) from problem
-    running = _launched(environment, repository, models, port, within_s)
+    options = [f"--load-model={model}" for model in models] + _trace_options(traces_url)
+    running = _launched(_Start(environment, repository, models, options), port, within_s)
     try:
         yield running
     finally:
         _stop(running.guard)
 
 
-def _launched(environment: Environment, repository: Path, models: Sequence[str], port: int, within_s: float) -> Running:
+@dataclass(frozen=True)
+class _Start:
+    """What every try to start has in common."""
+
+    environment: Environment
+    repository: Path
+    models: Sequence[str]
+    options: Sequence[str]
+
+
+def _trace_options(url: str) -> list[str]:
+    """Spans only for calls that bring a traceparent (a rate of 0 draws none of Triton's own), as OTLP in JSON."""
+    if not url:
+        return []
+    told = ["mode=opentelemetry", "level=TIMESTAMPS", "rate=0"]
+    mode = {"url": url, "resource": "service.name=stratagem-triton", "bsp_schedule_delay": "500"}
+    told += [f"opentelemetry,{name}={value}" for name, value in mode.items()]
+    return [f"--trace-config={setting}" for setting in told]
+
+
+def _launched(start: _Start, port: int, within_s: float) -> Running:
     """A free port can be taken before Triton binds it; then others are tried, unless one was asked for."""
     deadline = time.monotonic() + within_s
     for last_try in [port != 0 or n + 1 == N_PORT_TRIES for n in range(N_PORT_TRIES)]:
-        running = _spawn(environment, repository, models, _ports(port))
+        running = _spawn(start, _ports(port))
         try:
-            _wait(running.address, models, deadline, running)
+            _wait(running.address, start.models, deadline, running)
             return running
         except BaseException as problem:
             _stop(running.guard)
@@ -139,11 +159,12 @@ def _ports(port: int) -> tuple[int, int, int]:
             bound.close()
 
 
-def _spawn(environment: Environment, repository: Path, models: Sequence[str], ports: tuple[int, int, int]) -> Running:
+def _spawn(start: _Start, ports: tuple[int, int, int]) -> Running:
     grpc, http, metrics = ports
+    environment = start.environment
     log = _new_log(environment.folder.parent / "logs", grpc)
     options = {
-        "model-repository": repository.absolute(),
+        "model-repository": start.repository.absolute(),
         "backend-directory": environment.backends,
         "cache-directory": environment.caches,
         "model-control-mode": "explicit",
@@ -154,7 +175,7 @@ def _spawn(environment: Environment, repository: Path, models: Sequence[str], po
         "exit-timeout-secs": 0,  # whoever asked has been answered before the block ends
     }  # fmt: skip
     command = [str(environment.binary), *(f"--{name}={value}" for name, value in options.items())]
-    command += [f"--load-model={model}" for model in models]
+    command += start.options
     guard = [sys.executable, "-I", "-S", str(Path(__file__).with_name("guard.py"))]
     with log.open("wb") as output:
         process = subprocess.Popen(

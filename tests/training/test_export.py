@@ -22,7 +22,7 @@ from kernels.features import N_CATEGORIES, columns
 from kernels.tag_limits import TagLimits
 from server.repository import open_repository
 from tests.training.conftest import onnxruntime_serves
-from training.configs import ENCODER, HEADS, JOINED, SIGNATURES, config_text
+from training.configs import DECISION, ENCODER, HEADS, JOINED, SIGNATURES, config_text
 from training.dataset import TRAIN, Dataset
 from training.export import Answers, Exported, export, load_models
 from training.features.normalisation import Moments, Normalisation
@@ -43,7 +43,7 @@ def repository(shop_folder: Path, trained: Trained, tmp_path_factory: pytest.Tem
     """A repository of the little shop, served by ONNX Runtime where cli.py starts a Triton; not to be changed."""
     target = tmp_path_factory.mktemp("exported") / "model_repository"
     parity = export(asked(shop_folder, trained, target), onnxruntime_serves, lambda _: None)
-    assert set(parity) == {ENCODER, *HEADS, JOINED}
+    assert set(parity) == {ENCODER, *HEADS, JOINED, DECISION}
     # Measured: 2e-6, the rounding of float32 over 200 events; a dozen times that means another graph.
     assert max(found.onnxruntime for found in parity.values()) < 3e-5
     return target
@@ -70,11 +70,11 @@ def test_the_manifest_names_every_file_by_its_hash(repository: Path) -> None:
     found = {name: hashlib.sha256(content).hexdigest() for name, content in contents(repository).items()}
     del found["manifest.json"]
     assert manifest["files"] == found
-    assert set(manifest["models"]) == {ENCODER, *HEADS, JOINED}
+    assert set(manifest["models"]) == {ENCODER, *HEADS, JOINED, DECISION}
     assert manifest["training_window"]["train_until_s"] < manifest["training_window"]["valid_until_s"]
 
 
-@pytest.mark.parametrize("model", [ENCODER, *HEADS, JOINED])
+@pytest.mark.parametrize("model", [ENCODER, *HEADS, JOINED, DECISION])
 def test_graphs_take_any_batch_and_name_their_tensors(repository: Path, model: str) -> None:
     file, signature = repository / model / "1" / "model.onnx", SIGNATURES[model]
     graph = onnx.load(file).graph
@@ -204,7 +204,7 @@ def test_a_model_that_was_not_trained_is_named(tmp_path: Path) -> None:
 
 
 def test_a_model_of_another_shape_is_named(trained: Trained, tmp_path: Path) -> None:
-    for model in ("recommendation", *HEADS):
+    for model in ("recommendation", *HEADS, DECISION):
         state = torch.load(trained[0] / model / "model.pt", weights_only=True)
         (tmp_path / model).mkdir()
         torch.save({"other": torch.zeros(1)} if model == "uplift" else state, tmp_path / model / "model.pt")
@@ -222,7 +222,7 @@ def test_a_model_that_lost_to_its_rival_is_not_shipped(shop_folder: Path, traine
             "difference": {"value": -0.02, "lower": -0.03, "upper": -0.01},
         }
     ]  # fmt: skip
-    for model in ("behaviour", "recommendation", "response", "uplift", "lifetime"):
+    for model in ("behaviour", "recommendation", "response", "uplift", "heads", "lifetime"):
         told["models"][model]["against"] = []
     (folder / "evaluation.json").write_bytes(orjson.dumps(told))
     sentence = r"tags must not lose to a simple rival, got category_macro_ap -0.02 \[-0.03, -0.01\] against logistic"
