@@ -45,8 +45,22 @@ class Settings(BaseSettings):
     explore_key: SecretStr = Field(default=SecretStr("stratagem"), description="Secret of the draws.")
 
     decide_within_s: float = Field(default=0.25, gt=0, le=60, description="Time for a request that brings no deadline.")
+    bulk_within_s: float = Field(default=60.0, gt=0, le=3600, description="Time for a columnar request without deadline.")
     reserve_s: float = Field(default=0.004, ge=0, le=1, description="Time kept back for the log and the answer.")
-    gather_s: float = Field(default=0.0003, ge=0, le=0.1, description="How long a micro-batch waits for company.")
+    models_within_s: float = Field(
+        default=0.5, gt=0, le=60, description="Time for the models, however patient the caller is."
+    )
+    vector_bound_s: float = Field(
+        default=5.0, ge=0, le=3600, description="How long an event may wait until a decision's vector knows it."
+    )
+    deciders: int = Field(default=3, ge=1, le=64, description="Micro-batches on their way at the same time.")
+    bulk_deciders: int = Field(default=3, ge=1, le=64, description="Pieces of columnar requests at the same time.")
+    door_threads: int = Field(default=4, ge=1, le=64, description="Threads for everything that is not a decision.")
+    queue_rows: int = Field(default=2_048, ge=1, description="Asks that may wait; more are refused at once.")
+    queue_s: float = Field(default=0.05, gt=0, le=60, description="Wait from which on asks are refused at once.")
+    remembered_predictions: int = Field(
+        default=100_000, ge=0, description="Shoppers whose predictions stand in when the models do not answer."
+    )
     batch_rows: int = Field(
         default=256, ge=1, le=256, description="Rows of one micro-batch; Triton's own limit is 256."
     )
@@ -61,7 +75,8 @@ class Settings(BaseSettings):
     tls_client_ca: Path | None = Field(
         default=None, description="Who signs the clients' certificates, PEM; set, every client must bring one."
     )
-    jwt_secret: SecretStr | None = Field(default=None, description="Secret of HS256 tokens, at least 32 bytes.")
+    # RFC 7518, 3.2: an HS256 secret is at least as long as its hash.
+    jwt_secret: SecretStr | None = Field(default=None, min_length=32, description="Secret of HS256 tokens.")
     jwt_public_key: Path | None = Field(
         default=None, description="Public keys of RS256, ES256, ES384 and EdDSA tokens: PEM, one or several, or a JWKS."
     )

@@ -23,8 +23,8 @@ from server.access.keys import PREFIX, SCOPES, Client, Clients, Scope, read_clie
 from server.access.rates import Bucket
 from server.access.recent import Recent
 from server.access.tls import Stamp, is_authenticating, is_loopback, stamp_of
-from server.access.tokens import Tokens, tokens_of
-from server.problems import Forbidden, InvalidRequest, Problem, RateExceeded, Unauthenticated
+from server.access.tokens import Claims, Tokens, tokens_of
+from server.problems import Forbidden, InvalidRequest, Overloaded, Problem, RateExceeded, Unauthenticated
 from server.settings import Settings
 
 Metadata = Sequence[tuple[str, str | bytes]]
@@ -32,6 +32,9 @@ Credential = str | tuple[bytes, ...]
 
 # Callers remembered, and clients whose rates are kept: about 1 KB each.
 REMEMBERED = 10_000
+# False tokens a second that are looked into, about 0.1 ms each: a flood of them may take a tenth of the wire thread and
+# delays tokens not seen before; whoever is remembered, and every key (2 us), passes as ever.
+FALSE_TOKENS_PER_S = 1000.0
 # A remembered caller is checked again after this, whatever its token says: a wall clock put right is then heeded.
 RECHECK_S = 300.0
 _DOORS: tuple[tuple[ServiceDescriptor, Scope], ...] = (
@@ -114,6 +117,7 @@ class Access:
         self._wall_s = wall_s
         self._buckets: Recent[str, Bucket] = Recent(REMEMBERED)
         self._lock = threading.Lock()  # two threads must not make two buckets for one client
+        self._failures = Bucket(FALSE_TOKENS_PER_S, FALSE_TOKENS_PER_S, monotonic_s())
         self._stamps = self._files_now()
         self._standing = self._read()
         self._has_certificates = settings.tls_client_ca is not None
@@ -133,6 +137,7 @@ class Access:
         raises      Unauthenticated
                     Forbidden     the scope that it lacks is named
                     RateExceeded  the client has not yet waited off what it took: said before the message is parsed
+                    Overloaded    a token not seen before, in a flood of false ones
         """
         scope = _METHODS.get(method, "admin")
         if scope is None:
@@ -170,6 +175,11 @@ class Access:
         _logger.info("access read again: %d clients", len(standing.clients.by_name) if standing.clients else 0)
         return True
 
+    @property
+    def n_remembered(self) -> int:
+        """Callers that pass without being checked again."""
+        return len(self._standing.known)
+
     def _files_now(self) -> list[Stamp | None]:
         return [stamp_of(path) for path in (self._settings.api_keys, self._settings.jwt_public_key)]
 
@@ -191,10 +201,20 @@ class Access:
         if standing.tokens is None:
             raise Unauthenticated("authorization must carry a key of ours, got something else")
         wall_s = self._wall_s()
-        claims = standing.tokens.verified(token, wall_s)
+        claims = self._claims(standing.tokens, token, wall_s, now_s)
         client = standing.clients.by_name.get(claims.subject) if standing.clients else None
         until_s = now_s + min(RECHECK_S, claims.expires_s - wall_s)
         return Principal(claims.subject, "token", claims.scopes, self._bucket_of(claims.subject, client), until_s)
+
+    def _claims(self, tokens: Tokens, token: str, wall_s: float, now_s: float) -> Claims:
+        wait_s = self._failures.wait_s(1, now_s)
+        if wait_s > 0:
+            raise Overloaded("tokens not seen before must wait: too many false ones came in", wait_s)
+        try:
+            return tokens.verified(token, wall_s)
+        except Unauthenticated:
+            self._failures.take(1, now_s)
+            raise
 
     def _of_certificate(self, standing: _Standing, identities: tuple[bytes, ...], now_s: float) -> Principal:
         if not identities or not self._has_certificates:

@@ -8,6 +8,8 @@ import threading
 
 # How far ahead of its rate a batch larger than the burst may go: after it the client waits at most this long.
 DEBT_S = 10.0
+# Rows that rounding may lack after exactly the wait that was told.
+SLACK = 1e-6
 
 
 class Bucket:
@@ -54,4 +56,4 @@ class Bucket:
             self._at_s = now_s
         # A batch larger than the burst waits for a full bucket; larger than `most`, its debt would exceed DEBT_S.
         lacking = min(n, self.burst) - self._level
-        return 0.0 if lacking <= 0 else lacking / self.rate_per_s
+        return 0.0 if lacking <= SLACK else lacking / self.rate_per_s

@@ -83,8 +83,9 @@ def credentials(settings: Settings) -> grpc.ServerCredentials | None:
     """Server credentials whose files are looked at for every new connection and read again when they changed.
 
     returns  None where the settings have no certificate
-    raises   WrongSettings  a file is missing, wrong, expired, or does not fit another
+    raises   WrongSettings  as check_exposure; or a file is missing, wrong, expired, or does not fit another
     """
+    check_exposure(settings)
     if settings.tls_certificate is None or settings.tls_key is None:
         for name in ("tls_certificate", "tls_key", "tls_client_ca"):
             if getattr(settings, name) is not None:

@@ -25,7 +25,6 @@ from server.settings import Settings
 
 PublicKey = rsa.RSAPublicKey | ec.EllipticCurvePublicKey | ed25519.Ed25519PublicKey
 
-SECRET_BYTES = 32  # RFC 7518, 3.2: an HS256 secret is at least as long as its hash
 RSA_BITS = 2048  # RFC 7518, 3.3
 MOST_KEYS = 8  # a token without `kid` is tried against all of them
 # gRPC takes 8 KiB of metadata and more; what an issuer signs for a client is below 2, and reading takes time per byte.
@@ -150,10 +149,7 @@ def tokens_of(settings: Settings) -> Tokens | None:
     """
     keys: list[Key] = []
     if settings.jwt_secret is not None:
-        secret = settings.jwt_secret.get_secret_value().encode()
-        if len(secret) < SECRET_BYTES:
-            raise WrongSettings(f"STRATAGEM_JWT_SECRET must have at least {SECRET_BYTES} bytes, got {len(secret)}")
-        keys.append(Key(secret, "HS256"))
+        keys.append(Key(settings.jwt_secret.get_secret_value().encode(), "HS256"))
     if settings.jwt_public_key is not None:
         keys += public_keys_in(settings.jwt_public_key)
     return Tokens(tuple(keys), settings.jwt_audience, settings.jwt_issuer) if keys else None
@@ -187,9 +183,12 @@ def _of_pem(content: bytes) -> list[Key]:
 
 
 def _of_jwks(content: bytes) -> list[Key]:
-    entries = [entry for entry in orjson.loads(content)["keys"] if entry.get("use", "sig") == "sig"]
     keys = []
-    for entry in entries:
+    for entry in orjson.loads(content)["keys"]:
+        if not isinstance(entry, dict):
+            raise TypeError("not a key")
+        if entry.get("use", "sig") != "sig":
+            continue
         key = _strong(jwt.PyJWK(entry).key)  # a secret in it (kty oct) is no public key: refused there
         algorithm = _algorithm(key)
         if entry.get("alg", algorithm) != algorithm:
