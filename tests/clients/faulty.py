@@ -1,5 +1,6 @@
-"""A gateway that does wrong on command, over real connections: it keeps the contract of StrategyService and
-FeedbackService in everything but the faults it was told to have. What the real gateway does right is in test_gateway.py.
+"""A gateway that does wrong on command, over real connections; otherwise it keeps the contract of the protos.
+
+In: the faults to have. Out: an address, and what was asked there. What the real gateway does is in test_gateway.py.
 """
 
 import asyncio
@@ -149,10 +150,8 @@ class FaultyGateway(strategy_pb2_grpc.StrategyServiceServicer, feedback_pb2_grpc
 
     async def _admitted(self, context: grpc.aio.ServicerContext) -> None:
         self.peers.add(context.peer())
-        given = {
-            value.removeprefix("Bearer ") for key, value in context.invocation_metadata() if key == "authorization"
-        }
-        if self.tokens and not given & self.tokens:
+        given = dict(context.invocation_metadata()).get("authorization", "")
+        if self.tokens and given.removeprefix("Bearer ") not in self.tokens:
             await context.abort(grpc.StatusCode.UNAUTHENTICATED, "the token must be valid")
 
 

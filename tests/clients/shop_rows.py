@@ -1,4 +1,4 @@
-"""Decisions as rows, and the columns that a gateway would send for them; the slow definition that tests compare with."""
+"""Decisions as rows, and the columns that a gateway would send for them: the definition that tests compare with."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -26,14 +26,14 @@ class RetryPolicy:
     first_wait_s    upper end of the wait before the second attempt; it doubles from attempt to attempt, > 0
     longest_wait_s  where doubling stops; the gateway's own retry information may be longer
     retry_share     retries that one call earns, in [0, 1]: the most by which retries raise the load in the long run
-    retry_burst     retries that may be made before any is earned, ≥ 0
+    retry_burst     retries that may be made before any is earned, ≥ 0: more than the calls open when a gateway dies
     """
 
     most_attempts: int = 6
     first_wait_s: float = 0.05
     longest_wait_s: float = 2.0
     retry_share: float = 0.1
-    retry_burst: float = 20.0
+    retry_burst: float = 100.0
 
     def __post_init__(self) -> None:
         """Check every field's range."""

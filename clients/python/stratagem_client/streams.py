@@ -22,6 +22,9 @@ from stratagem_client.retries import RetryBudget
 
 LONGEST_WITHIN_MS = 60_000
 STALLED_AFTER_S = 1.0
+# What grpc.aio makes of any break, whatever its real status, that meets an ask on its way out.
+WRITE_FAILED = "Internal error from Core"
+_BROKE = Refused(grpc.StatusCode.UNAVAILABLE, "the stream broke while an ask was written")
 _ENDED = Refused(grpc.StatusCode.UNAVAILABLE, "the gateway ended the stream")
 _STALLED = Refused(
     grpc.StatusCode.UNAVAILABLE, f"the stream must not be silent for {STALLED_AFTER_S:g} s while asks are open"
@@ -170,7 +173,7 @@ class DecideStream:
                 self._take(answer)
             return _ENDED
         except grpc.aio.AioRpcError as error:
-            return refusal_from(error)
+            return _BROKE if error.details() == WRITE_FAILED else refusal_from(error)
         except asyncio.CancelledError:
             # gRPC says the same when this client drops a stalled stream and when the task itself is to end.
             if self._is_stalled and not _is_to_end():
