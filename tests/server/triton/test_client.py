@@ -20,7 +20,7 @@ from server.problems import InvalidRequest, ModelUnavailable, TooLate
 from server.state.encodings import Encodings, no_encodings
 from server.triton.client import Models, Predictions
 from server.triton.environment import Environment
-from server.triton.process import serving
+from server.triton.process import serving, started
 from tests.tiny_repository import local_answers, tiny_encodings, tiny_events, tiny_features, tiny_inputs
 
 WITHIN_S = 30.0
@@ -147,10 +147,10 @@ def test_an_answer_that_is_not_finite_is_refused(
     bias.CopyFrom(numpy_helper.from_array(np.array([0, np.nan, 0, 0], np.float32), "spend_uplift_bias"))
     onnx.save(model, file)
     with (
-        serving(broken, self_test=False) as address,
+        started(broken) as running,
         pytest.raises(ModelUnavailable, match=r"spend_uplift must be finite, got nan from Triton \(row 0, column 1\)"),
     ):
-        ask(address, 2)
+        ask(running.address, 2)
 
 
 def test_time_that_is_too_short_is_too_late(tiny_triton: str) -> None:
