@@ -22,6 +22,7 @@ from stratagem.v1 import feedback_pb2, profile_pb2, recommendation_pb2, risk_pb2
 from server.access.keys import PREFIX, SCOPES, Client, Clients, Scope, read_clients
 from server.access.rates import Bucket
 from server.access.recent import Recent
+from server.access.tally import Seat, Tallies
 from server.access.tls import Stamp, is_authenticating, is_loopback, stamp_of
 from server.access.tokens import Claims, Tokens, tokens_of
 from server.problems import Forbidden, InvalidRequest, Overloaded, Problem, RateExceeded, Unauthenticated
@@ -107,12 +108,15 @@ class Access:
         settings: Settings,
         monotonic_s: Callable[[], float] = time.monotonic,
         wall_s: Callable[[], float] = time.time,
+        seat: Seat | None = None,
     ) -> None:
         """Read the files that the settings name.
 
+        seat    of this worker among those that share every client's rate; None: it is the only one
         raises  WrongSettings
         """
         self._settings = settings
+        self._tallies = Tallies(seat) if seat is not None and seat.n_workers > 1 else None
         self._monotonic_s = monotonic_s
         self._wall_s = wall_s
         self._buckets: Recent[str, Bucket] = Recent(REMEMBERED)
@@ -242,7 +246,8 @@ class Access:
         with self._lock:
             bucket = self._buckets.get(name)
             if bucket is None or (bucket.rate_per_s, bucket.burst) != (rate_per_s, burst):
-                bucket = Bucket(rate_per_s, burst, self._monotonic_s())
+                tally = self._tallies.of(name) if self._tallies is not None else None
+                bucket = Bucket(rate_per_s, burst, self._monotonic_s(), tally)
                 self._buckets.put(name, bucket)
         return bucket
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from server.access.gate import Principal
@@ -42,6 +42,7 @@ class Twin:
         return max(Fraction(0), lacking / self.rate_per_s)
 
 
+@settings(deadline=None)  # this machine is shared
 @given(rate_per_s=RATES, burst=BURSTS, takes=TAKES)
 def test_a_bucket_equals_its_definition(rate_per_s: int, burst: int, takes: list[tuple[float, int]]) -> None:
     bucket, twin, now_s = Bucket(rate_per_s, burst, 0.0), Twin(rate_per_s, burst), 0.0
@@ -51,6 +52,7 @@ def test_a_bucket_equals_its_definition(rate_per_s: int, burst: int, takes: list
         assert bucket.take(n, now_s) == expected
 
 
+@settings(deadline=None)  # this machine is shared
 @given(rate_per_s=RATES, burst=BURSTS, takes=TAKES)
 def test_nobody_gets_more_than_burst_and_rate_and_one_batch(
     rate_per_s: int, burst: int, takes: list[tuple[float, int]]
@@ -67,6 +69,7 @@ def test_nobody_gets_more_than_burst_and_rate_and_one_batch(
             assert before_last <= burst + rate_per_s * (paid[-1][0] - start_s)
 
 
+@settings(deadline=None)  # this machine is shared
 @given(rate_per_s=RATES, burst=BURSTS, takes=TAKES)
 def test_rows_fit_after_the_wait_that_was_told_and_not_before(
     rate_per_s: int, burst: int, takes: list[tuple[float, int]]
@@ -122,6 +125,7 @@ def test_threads_together_get_what_there_is_and_no_more() -> None:
     assert sum(taken) == 5000
 
 
+@settings(deadline=None)  # this machine is shared
 @given(keys=st.lists(st.integers(0, 40), max_size=300), most=st.integers(2, 30))
 def test_what_is_remembered_is_recent_bounded_and_right(keys: list[int], most: int) -> None:
     recent: Recent[int, str] = Recent(most)
