@@ -45,7 +45,9 @@ class Settings(BaseSettings):
     explore_key: SecretStr = Field(default=SecretStr("stratagem"), description="Secret of the draws.")
 
     decide_within_s: float = Field(default=0.25, gt=0, le=60, description="Time for a request that brings no deadline.")
-    bulk_within_s: float = Field(default=60.0, gt=0, le=3600, description="Time for a columnar request without deadline.")
+    bulk_within_s: float = Field(
+        default=60.0, gt=0, le=3600, description="Time for a columnar request without deadline."
+    )
     reserve_s: float = Field(default=0.004, ge=0, le=1, description="Time kept back for the log and the answer.")
     models_within_s: float = Field(
         default=0.5, gt=0, le=60, description="Time for the models, however patient the caller is."
@@ -87,7 +89,7 @@ class Settings(BaseSettings):
         default=False, description="Whether anybody may call from beyond this machine, no caller known."
     )
     rate_per_s: float | None = Field(
-        default=None, gt=0, le=1e9, description="Rows a second of one client, per worker; unset: no limit."
+        default=None, gt=0, le=1e9, description="Rows a second of one client, all workers together; unset: no limit."
     )
     burst: int | None = Field(
         default=None, ge=1, le=10**9, description="Rows of one client at once; unset: one second's worth."
@@ -119,6 +121,7 @@ class Settings(BaseSettings):
 
 
 _SECRETS = {name for name, field in Settings.model_fields.items() if "SecretStr" in str(field.annotation)}
+_SECRETS.add("traces_endpoint")  # refused with a password in it, and then not repeated
 
 
 def load_settings() -> Settings:

@@ -139,16 +139,19 @@ def new_key(
 def add_entry(path: Path, entry: str) -> None:
     """Append an entry to the clients' file, whole or not at all; a new file is readable by its owner only.
 
-    raises  WrongSettings  if the file would no longer be right, such as with a name it already has
+    raises  WrongSettings  if the file would no longer be right, as with a name it has already; or cannot be written
     """
-    before = path.read_text() if path.exists() else ""
-    text = before.rstrip("\n") + ("\n\n" if before.strip() else "") + entry
-    clients_in(text, str(path))
-    written = path.with_name(path.name + ".new")
-    mode = path.stat().st_mode & 0o777 if path.exists() else 0o600
-    file = os.open(written, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
-    with os.fdopen(file, "w") as opened:
-        opened.write(text)
-        opened.flush()
-        os.fsync(file)
-    written.replace(path)
+    try:
+        before = path.read_text() if path.exists() else ""
+        text = before.rstrip("\n") + ("\n\n" if before.strip() else "") + entry
+        clients_in(text, str(path))
+        written = path.with_name(path.name + ".new")
+        mode = path.stat().st_mode & 0o777 if path.exists() else 0o600
+        file = os.open(written, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
+        with os.fdopen(file, "w") as opened:
+            opened.write(text)
+            opened.flush()
+            os.fsync(file)
+        written.replace(path)
+    except OSError as error:
+        raise WrongSettings(f"STRATAGEM_API_KEYS must be a file we can write, got {path}: {error.strerror}") from None

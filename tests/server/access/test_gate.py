@@ -1,5 +1,7 @@
 """The gate: each refusal once, scopes, rates, what is remembered and what is forgotten again."""
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -231,6 +233,31 @@ def test_a_revoked_key_is_out_as_soon_as_the_file_is_read(files: Files, clocks: 
         access.admit(DECIDE, bidder)
     assert access.admit(PROFILE, auditor).scopes == {"profile"}, "a scope taken away is gone too"
     assert access.admit(DECIDE, bearer(files.keys["shop"])).name == "shop"
+
+
+def test_a_caller_admitted_while_the_file_is_read_is_not_kept_by_it(files: Files, clocks: Clocks) -> None:
+    access = clocks.gate(api_keys=files.path)
+    bidder = bearer(files.keys["bidder"])
+    is_over = threading.Event()
+
+    def hammer() -> None:
+        while not is_over.is_set():
+            is_admitted(access, bidder)
+
+    with ThreadPoolExecutor(2) as threads:
+        hammers = [threads.submit(hammer) for _ in range(2)]
+        try:
+            for _ in range(20):
+                files.write(auditor=["profile"])
+                assert access.refresh() is True
+                assert not is_admitted(access, bidder)
+                files.write(auditor=["profile"], bidder=["strategy"])
+                assert access.refresh() is True
+                assert is_admitted(access, bidder)
+        finally:
+            is_over.set()
+        for running in hammers:
+            running.result()
 
 
 def test_a_wrong_file_changes_nothing_and_is_told(

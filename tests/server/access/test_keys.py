@@ -118,6 +118,11 @@ def test_entries_are_added_whole_or_not_at_all(tmp_path: Path) -> None:
     assert [client and client.name for client in map(clients.of_key, (KEY, other))] == ["bidder", "shop"]
 
 
+def test_a_file_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    with pytest.raises(WrongSettings, match=r"must be a file we can write, got .*none.clients.toml: No such file"):
+        add_entry(tmp_path / "none" / "clients.toml", ENTRY)
+
+
 @pytest.mark.parametrize(
     ("name", "scope"), [("Bidder", "strategy"), ('a"\nb', "strategy"), ("a~b", "risk"), ("a", "all")]
 )

@@ -140,3 +140,12 @@ def test_what_is_remembered_is_recent_bounded_and_right(keys: list[int], most: i
         if found is None:
             recent.put(key, str(key))
         assert len(recent) <= most
+
+
+def test_who_is_used_again_and_again_is_never_forgotten() -> None:
+    recent: Recent[str, int] = Recent(10)
+    recent.put("hot", 1)
+    for number in range(100):
+        recent.put(f"cold-{number}", number)
+        assert recent.get("hot") == 1
+    assert recent.get("cold-0") is None
