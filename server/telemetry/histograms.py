@@ -1,7 +1,7 @@
 """Histograms that take a whole micro-batch at once, told to Prometheus like any other.
 
 In: arrays of seconds, rows or ages. Out: a metric family per scrape. Used by metrics.py. Written here because
-prometheus_client's Histogram takes one value a call, at about 2 µs each.
+prometheus_client's Histogram takes one value a call, at about 2 µs each: `python -m tests.server.telemetry.cost`.
 """
 
 from bisect import bisect_left
@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike
 from prometheus_client.core import HistogramMetricFamily
 from prometheus_client.registry import Collector, CollectorRegistry
 
-FEW = 10  # up to here a loop over bisect is faster than numpy's four calls
+FEW = 16  # up to here a loop over bisect is faster than numpy's four calls
 
 
 class Series:
@@ -38,12 +38,23 @@ class Series:
             self._counts[place] += 1
             self._sum += value
 
+    def observe_times(self, value: float, n: int) -> None:
+        """Count one value, which must not be NaN, `n` times."""
+        place = bisect_left(self._bounds, value)
+        with self._lock:
+            self._counts[place] += n
+            self._sum += value * n
+
     def observe_many(self, values: ArrayLike) -> None:
         """Count every value of an array; none may be NaN."""
         array = np.asarray(values, np.float64)
         if array.size <= FEW:
-            for value in array.tolist():
-                self.observe(value)
+            few = array.tolist()
+            places = [bisect_left(self._bounds, value) for value in few]
+            with self._lock:
+                for place in places:
+                    self._counts[place] += 1
+                self._sum += sum(few)
             return
         found = np.bincount(self._edges.searchsorted(array), minlength=len(self._bounds)).tolist()
         total = float(array.sum())

@@ -16,6 +16,7 @@ from threading import Lock
 from types import TracebackType
 from typing import Any, Final
 
+import numpy as np
 import orjson
 from numpy.typing import ArrayLike
 from pydantic import SecretStr
@@ -117,10 +118,10 @@ class SlowDecisions:
         waited_s      (n_rows,) float64  what each waited in the queue
         stage_s       seconds by stage, the same for all
         """
-        waits = waited_s.tolist() if hasattr(waited_s, "tolist") else list(waited_s)  # type: ignore[arg-type]
-        longest = max(waits, default=0.0)
-        if longest + sum(stage_s.values()) >= self._slow_s and decision_ids:
-            self.slow(decision_ids[waits.index(longest)], {"queue": longest, **stage_s})
+        waits = np.asarray(waited_s, np.float64)
+        longest = float(waits.max(initial=0.0))
+        if decision_ids and longest + sum(stage_s.values()) >= self._slow_s:
+            self.slow(decision_ids[int(waits.argmax())], {"queue": longest, **stage_s})
 
     def slow(self, decision_id: str, stage_s: Mapping[str, float]) -> None:
         """Say that a decision was slow, unless it was not or too many were said this second.

@@ -118,19 +118,18 @@ class Metrics:
             self._clients.add(client)
         self._refused.add(n, code, client)
 
-    def vectors(self, fresh: int, stale: int, age_s: ArrayLike = ()) -> None:
+    def vectors(self, fresh: int, stale: int, stale_age_s: ArrayLike = ()) -> None:
         """Count the shopper vectors that a micro-batch read.
 
-        fresh, stale  vectors that know every event, and those that do not
-        age_s         (n,) float64  ages to count; 0 for a fresh one
+        fresh        vectors that know every event; their age counts as 0
+        stale        vectors that do not
+        stale_age_s  (stale,) float64  how long each one's oldest unknown event has been waiting
         """
         self._vectors.add(fresh, "fresh")
-        self._vectors.add(stale, "stale")
-        self.vector_age_s(age_s)
-
-    def vector_age_s(self, age_s: ArrayLike) -> None:
-        """Count the ages of vectors, (n,) float64."""
-        self._ages.observe_many(age_s)
+        self._ages.observe_times(0.0, fresh)
+        if stale:
+            self._vectors.add(stale, "stale")
+            self._ages.observe_many(stale_age_s)
 
     def encoder_refreshes(self, n: int) -> None:
         """Count shopper vectors made anew."""

@@ -4,12 +4,12 @@ In: a Metrics and one readiness callback per service. Out: text for Prometheus, 
 Started by the assembly, once per worker; a thread of its own, so a busy core answers late but answers.
 """
 
-import errno
 import logging
 import socket
 from collections.abc import Callable, Mapping
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from socketserver import TCPServer
 from threading import Thread
 from types import TracebackType
 from typing import Any, Self
@@ -81,8 +81,6 @@ def serve_metrics(
     try:
         return MetricsPage(_Server(metrics, (host, port), ready or {}))
     except OSError as error:
-        if error.errno not in (errno.EADDRINUSE, errno.EADDRNOTAVAIL, errno.EACCES, None):
-            raise
         reason = (error.strerror or str(error)).lower()
         raise PortInUse(f"metrics_port must be free to listen on, got {port}: {reason} ({host}:{port})") from error
 
@@ -98,6 +96,11 @@ class _Server(ThreadingHTTPServer):
         self.metrics, self.ready = metrics, ready
         self.address_family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
         super().__init__(address, _Handler)
+
+    def server_bind(self) -> None:
+        """Bind without HTTPServer's own look at the name server, which may take seconds."""
+        TCPServer.server_bind(self)
+        self.server_name, self.server_port = str(self.server_address[0]), int(self.server_address[1])
 
     def handle_error(self, request: Any, client_address: Any) -> None:  # noqa: ARG002 - the base class's signature
         logger.exception("the metrics page must answer, but failed for %s", client_address)

@@ -14,7 +14,8 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Status as SpanStatus
 from pydantic import ValidationError
 from tritonclient.grpc.service_pb2_grpc import GRPCInferenceServiceStub
 
-from server.settings import Settings
+from server.problems import WrongSettings
+from server.settings import Settings, load_settings
 from server.telemetry.laps import Laps
 from server.telemetry.traces import MOST_WAITING, Traced, Traces, open_traces, traces_url
 from server.triton.environment import Environment
@@ -207,6 +208,13 @@ def test_no_endpoint_is_no_traces() -> None:
     assert open_traces(Settings()) is None
     with pytest.raises(ValidationError, match="traces_endpoint"):
         Settings(traces_endpoint="collector:4318")
+
+
+def test_a_collectors_password_is_refused_and_not_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STRATAGEM_TRACES_ENDPOINT", "http://user:planted@collector:4318")
+    with pytest.raises(WrongSettings, match="STRATAGEM_TRACES_ENDPOINT") as told:
+        load_settings()
+    assert "planted" not in str(told.value)
 
 
 @pytest.mark.parametrize(
