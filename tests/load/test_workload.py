@@ -10,23 +10,11 @@ from kernels.ledger import Ledger
 from server.repository import open_repository
 from server.state.embedded import EmbeddedStates
 from tests.load import workload
+from tests.load.conftest import N_SHOPPERS, silent
 from tests.load.ledgers import MEDIAN_EVENTS, P99_EVENTS, event_counts, made_up_ledger
 from tests.load.ten_actions import N_OFFERS
 from tests.load.workload import Workload, prepared_workload
 from tests.tiny_repository import AS_OF_S
-
-N_SHOPPERS = 120
-
-
-def silent(words: str) -> None:
-    """Nobody reads what a test's workload says."""
-
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory, tiny_repository: Path, tiny_triton: str) -> Workload:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("TRITON_URL", tiny_triton)
-        return prepared_workload(N_SHOPPERS, tiny_repository, silent, tmp_path_factory.mktemp("bench"))
 
 
 def states_of(made: Workload) -> EmbeddedStates:

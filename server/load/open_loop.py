@@ -1,0 +1,120 @@
+"""Callers who come when they come, however busy the gateway is: latency from the moment at which each meant to ask.
+
+In: a target, shoppers, phases of a rate. Out: every call's times, statuses and rungs, or LoadFailed if the generator
+itself was late. Called by curve.py, profiles.py, `stratagem bench load` and the benchmarks.
+"""
+
+import multiprocessing
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+from multiprocessing.connection import Connection
+
+import numpy as np
+from numpy.typing import NDArray
+
+from server.load import aio_caller, wire_caller
+from server.load.arrivals import Phase, drawn_shoppers, poisson_arrivals
+from server.load.calls import Begin, Calls, Client, OpenLoop, Part, Work
+from server.load.latencies import joined
+from server.load.target import LoadFailed, Target
+
+STARTS_WITHIN_S = 60.0
+BEGINS_IN_S = 0.3
+CALLERS: Mapping[Client, Callable[[Work, Begin], Part]] = {
+    "wire": wire_caller.generated,
+    "grpc.aio": aio_caller.generated,
+}
+
+
+def open_loop(target: Target, shopper_ids: Sequence[str], at_s: int, load: OpenLoop) -> Calls:
+    """Put a load on and wait for its end.
+
+    at_s    the moment that decisions are asked for, seconds since 1970 UTC
+    raises  LoadFailed  if there would be too many calls, or the generator could not keep up: its figures would be of
+            another load
+    """
+    calls = put_on(target, shopper_ids, at_s, load)
+    if calls.timeline.is_generator_bound:
+        late_ms = calls.figures["generator_late_p99_ms"]
+        raise LoadFailed(
+            f"the generator must send within 10 ms of the intended moment, got {late_ms:.0f} ms late in the 99th "
+            f"percentile; ask for fewer calls a second or for more processes than {load.n_processes}"
+        )
+    return calls
+
+
+def put_on(target: Target, shopper_ids: Sequence[str], at_s: int, load: OpenLoop) -> Calls:
+    """Do what `open_loop` does and leave it to the caller to see whether the generator was late."""
+    expected = sum(phase.rate_per_s * phase.seconds for phase in load.phases)
+    if expected > load.most_calls:
+        raise LoadFailed(f"calls must be at most {load.most_calls}, got about {expected:.0f}")
+    context = multiprocessing.get_context("spawn")  # gRPC does not survive a fork
+    workers = []
+    try:
+        for worker in range(load.n_processes):
+            ours, theirs = context.Pipe()
+            work = Work(target, *_share(shopper_ids, load, worker), at_s, load)
+            process = context.Process(target=_generator, args=(theirs, work), daemon=True)
+            process.start()
+            theirs.close()
+            workers.append((process, ours))
+        parts = _run([ours for _, ours in workers], load)
+    finally:
+        for process, ours in workers:
+            ours.close()
+            process.terminate()
+            process.join()
+    timeline = joined([part[0] for part in parts])
+    order = np.argsort(np.concatenate([part[0].intended_s for part in parts]), kind="stable")
+    status, rung = (np.concatenate([part[column] for part in parts])[order] for column in (1, 2))
+    return Calls(timeline, status, rung, load.deadline_s)
+
+
+def _share(shopper_ids: Sequence[str], load: OpenLoop, worker: int) -> tuple[NDArray[np.float64], list[str]]:
+    """One generator's arrivals and shoppers: Poisson processes add up to one."""
+    rng = np.random.default_rng([load.seed, worker])
+    phases = [Phase(phase.rate_per_s / load.n_processes, phase.seconds) for phase in load.phases]
+    intended_s = poisson_arrivals(phases, rng)
+    drawn = drawn_shoppers(intended_s.size, len(shopper_ids), load.skew, rng)
+    return intended_s, [shopper_ids[shopper] for shopper in drawn.tolist()]
+
+
+def _run(pipes: Sequence[Connection], load: OpenLoop) -> list[Part]:
+    """Begin in all generators at the same moment and collect what they saw."""
+    within_s = STARTS_WITHIN_S
+    try:
+        for pipe in pipes:
+            _received(pipe, within_s)
+        begins_s = time.monotonic() + BEGINS_IN_S
+        for pipe in pipes:
+            pipe.send(begins_s)
+        within_s += 2 * load.seconds + load.deadline_s
+        return [_received(pipe, within_s) for pipe in pipes]
+    except (EOFError, BrokenPipeError) as error:
+        raise LoadFailed("a generator must tell what it saw, but it ended; its own words stand above") from error
+
+
+def _received(pipe: Connection, within_s: float) -> Part:
+    if not pipe.poll(within_s):
+        raise LoadFailed(f"a generator must answer within {within_s:.0f} s, got nothing")
+    told: Part | LoadFailed = pipe.recv()
+    if isinstance(told, LoadFailed):
+        raise told
+    return told
+
+
+def _generator(pipe: Connection, work: Work) -> None:
+    """A process of its own: connect, wait for the moment, send, tell."""
+    if work.load.cpus:
+        os.sched_setaffinity(0, work.load.cpus)
+
+    def begin() -> float:
+        pipe.send(None)
+        begins_s: float = pipe.recv()
+        return begins_s
+
+    try:
+        pipe.send(CALLERS[work.load.client](work, begin))
+    except LoadFailed as failed:
+        pipe.send(failed)
