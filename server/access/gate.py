@@ -24,7 +24,7 @@ from server.access.rates import Bucket
 from server.access.recent import Recent
 from server.access.tally import Seat, Tallies
 from server.access.tls import Stamp, is_authenticating, is_loopback, stamp_of
-from server.access.tokens import Claims, Tokens, tokens_of
+from server.access.tokens import TOKEN_BYTES, Claims, Tokens, tokens_of
 from server.problems import Forbidden, InvalidRequest, Overloaded, Problem, RateExceeded, Unauthenticated
 from server.settings import Settings
 
@@ -33,9 +33,11 @@ Credential = str | tuple[bytes, ...]
 
 # Callers remembered, and clients whose rates are kept: about 1 KB each.
 REMEMBERED = 10_000
-# False tokens a second that are looked into, about 0.1 ms each: a flood of them may take a tenth of the wire thread and
-# delays tokens not seen before; whoever is remembered, and every key (2 us), passes as ever.
-FALSE_TOKENS_PER_S = 1000.0
+# What false tokens may cost a second, in tenths of a millisecond: one each and one per 512 bytes (seen: 0.07 to 0.8 ms).
+# A flood of them takes a tenth of the wire thread and delays tokens not seen before; whoever is remembered passes as
+# ever, and so does every key (2 us).
+FALSE_COST_PER_S = 1000.0
+COSTLY_BYTES = 512
 # A remembered caller is checked again after this, whatever its token says: a wall clock put right is then heeded.
 RECHECK_S = 300.0
 _DOORS: tuple[tuple[ServiceDescriptor, Scope], ...] = (
@@ -121,7 +123,7 @@ class Access:
         self._wall_s = wall_s
         self._buckets: Recent[str, Bucket] = Recent(REMEMBERED)
         self._lock = threading.Lock()  # two threads must not make two buckets for one client
-        self._failures = Bucket(FALSE_TOKENS_PER_S, FALSE_TOKENS_PER_S, monotonic_s())
+        self._failures = Bucket(FALSE_COST_PER_S, FALSE_COST_PER_S, monotonic_s())
         self._stamps = self._files_now()
         self._standing = self._read()
         self._has_certificates = settings.tls_client_ca is not None
@@ -211,13 +213,14 @@ class Access:
         return Principal(claims.subject, "token", claims.scopes, self._bucket_of(claims.subject, client), until_s)
 
     def _claims(self, tokens: Tokens, token: str, wall_s: float, now_s: float) -> Claims:
-        wait_s = self._failures.wait_s(1, now_s)
+        cost = 1 + min(len(token), TOKEN_BYTES) // COSTLY_BYTES
+        wait_s = self._failures.wait_s(cost, now_s)
         if wait_s > 0:
             raise Overloaded("tokens not seen before must wait: too many false ones came in", wait_s)
         try:
             return tokens.verified(token, wall_s)
         except Unauthenticated:
-            self._failures.take(1, now_s)
+            self._failures.take(cost, now_s)
             raise
 
     def _of_certificate(self, standing: _Standing, identities: tuple[bytes, ...], now_s: float) -> Principal:

@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from stratagem.v1 import feedback_pb2, profile_pb2, recommendation_pb2, risk_pb2, strategy_pb2
 
-from server.access.gate import FALSE_TOKENS_PER_S, RECHECK_S, REMEMBERED, Access, Principal
+from server.access.gate import COSTLY_BYTES, FALSE_COST_PER_S, RECHECK_S, REMEMBERED, Access, Principal
 from server.access.keys import SCOPES, hash_of, new_key
 from server.problems import Forbidden, Overloaded, Problem, RateExceeded, Unauthenticated, WrongSettings
 from server.settings import Settings
@@ -349,12 +349,14 @@ def test_a_flood_of_false_tokens_delays_new_ones_only(files: Files, clocks: Cloc
     access = clocks.gate(api_keys=files.path, jwt_secret=SECRET)
     known = bearer(token())
     access.admit(DECIDE, known)
-    for number in range(int(FALSE_TOKENS_PER_S)):
+    for number in range(int(FALSE_COST_PER_S) - 8):
         with pytest.raises(Unauthenticated):
             access.admit(DECIDE, bearer(f"false.{number}"))
+    with pytest.raises(Unauthenticated):
+        access.admit(DECIDE, bearer("long." + "A" * 7 * COSTLY_BYTES))
     with pytest.raises(Overloaded) as raised:
         access.admit(DECIDE, bearer("false.again"))
-    assert raised.value.retry_after_s == pytest.approx(1 / FALSE_TOKENS_PER_S)
+    assert raised.value.retry_after_s == pytest.approx(1 / FALSE_COST_PER_S)
     assert access.admit(DECIDE, known).name == "bidder"
     assert access.admit(DECIDE, bearer(files.keys["bidder"])).name == "bidder"
     clocks.pass_by(raised.value.retry_after_s or 0.0)

@@ -84,6 +84,11 @@ def test_rows_fit_after_the_wait_that_was_told_and_not_before(
             assert bucket.take(n, now_s) == 0
 
 
+def test_part_of_a_row_is_no_row() -> None:
+    bucket = Bucket(1.0, 1.0, 0.0)
+    assert [bucket.take(1, now_s) for now_s in (0.0, 0.75, 0.875, 1.0)] == [0.0, 0.25, 0.125, 0.0]
+
+
 def test_asking_how_long_takes_nothing() -> None:
     bucket = Bucket(10.0, 5.0, 0.0)
     assert [bucket.wait_s(5, 0.0) for _ in range(3)] == [0.0, 0.0, 0.0]
