@@ -1,8 +1,10 @@
 """The client's calls: pooling, tokens, TLS, batches in pieces, feedback that counts once."""
 
 import asyncio
+import itertools
 import subprocess
 from collections.abc import Sequence
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 import grpc
@@ -16,6 +18,7 @@ from stratagem_client.pool import Pool
 from tests.clients.faulty import HANG, NOBODY, Fault, faulty_gateway, shopper_ids
 from tests.clients.loops import in_a_loop, until
 from tests.requirements import require_program
+from tests.servers.cutting import relay
 from tests.servers.ports import free_port
 
 PATIENT_S = 20.0
@@ -293,3 +296,41 @@ async def test_exposures_and_outcomes_go_the_same_way() -> None:
         assert [len(request.exposures) + 2 * len(request.outcomes) for request in gateway.requests] == [1, 2]
         with pytest.raises(WrongUse, match="outcomes must have at least one row"):
             await client.record_outcomes([])
+
+
+@in_a_loop
+async def test_connections_cut_under_load_cost_nobody_a_decision() -> None:
+    async with faulty_gateway() as (gateway, address):
+        with relay(address, n_bytes_between_cuts=4000) as between:
+            between.n_cuts = 5
+            async with Client(between.address.removeprefix("http://")) as client:
+                waiting = iter(shopper_ids(600))
+
+                async def ask_in_turn() -> list[strategy_pb2.Decision]:
+                    return [await client.decide(name, PATIENT_S) for name in waiting]
+
+                answers = [*itertools.chain(*await asyncio.gather(*[ask_in_turn() for _ in range(30)]))]
+        assert between.n_cuts < 0
+        assert {answer.shopper_id for answer in answers} == set(shopper_ids(600))
+        assert len(gateway.decisions) == 600
+
+
+@in_a_loop
+async def test_a_gateway_that_stops_under_load_costs_nobody_a_decision() -> None:
+    async with faulty_gateway() as (staying, one), AsyncExitStack() as leaving:
+        gateway, other = await leaving.enter_async_context(faulty_gateway())
+        async with Client([one, other]) as client:
+            waiting, n_answers = iter(shopper_ids(400)), 0
+
+            async def ask_in_turn() -> None:
+                nonlocal n_answers
+                for name in waiting:
+                    assert (await client.decide(name, PATIENT_S)).shopper_id == name
+                    n_answers += 1
+
+            asked = asyncio.gather(*[ask_in_turn() for _ in range(20)])
+            await until(lambda: len(gateway.requests) > 50)
+            await leaving.aclose()
+            await asked
+            assert n_answers == 400
+            assert len(staying.requests) + len(gateway.requests) >= 400

@@ -97,10 +97,12 @@ def test_retries_never_outlast_the_deadline_or_the_budget(
     assert n_retries <= policy.retry_burst + policy.retry_share * len(calls) + 1e-6  # of the budget's own rounding
 
 
-def test_only_unavailable_and_told_exhaustion_are_asked_again() -> None:
+def test_only_a_gateway_that_is_gone_and_told_exhaustion_are_asked_again() -> None:
     policy = RetryPolicy()
     for code in grpc.StatusCode:
-        assert (policy.wait_s(1, Refused(code, ""), lambda: 0.5) is not None) == (code is UNAVAILABLE)
+        assert (policy.wait_s(1, Refused(code, ""), lambda: 0.5) is not None) == (
+            code in (UNAVAILABLE, grpc.StatusCode.CANCELLED)
+        )
     assert policy.wait_s(1, Refused(EXHAUSTED, "", 1.5), lambda: 0.0) == 1.5
     assert policy.wait_s(1, Refused(UNAVAILABLE, "", None, is_final=True), lambda: 0.0) is None
 

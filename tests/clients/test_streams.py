@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Iterator
+from contextlib import AsyncExitStack
 
 import grpc
 import pytest
@@ -77,6 +78,25 @@ async def test_connections_cut_in_mid_answer_cost_nobody_a_decision() -> None:
         assert between.n_cuts < 0
         assert len({answer.shopper_id for answer in answers}) == 400
         assert len(gateway.decisions) == 400
+
+
+@in_a_loop
+async def test_a_gateway_that_stops_under_load_hands_its_stream_to_the_other() -> None:
+    async with AsyncExitStack() as first, AsyncExitStack() as second:
+        one, address = await first.enter_async_context(faulty_gateway())
+        other, second_address = await second.enter_async_context(faulty_gateway())
+        async with (
+            Client([address, second_address]) as client,
+            client.stream(most_open=20, within_s=PATIENT_S) as stream,
+        ):
+            n_answers = 0
+            async for ask, answer in stream.answers(shopper_ids(1000)):
+                assert not isinstance(answer, Refused), answer
+                assert answer.shopper_id == ask
+                n_answers += 1
+                if n_answers == 200:
+                    await (first if one.n_streams else second).aclose()
+        assert (n_answers, one.n_streams, other.n_streams) == (1000, 1, 1)
 
 
 @in_a_loop

@@ -16,13 +16,14 @@ from stratagem.v1 import strategy_pb2
 from stratagem_client.calls import Caller
 from stratagem_client.columns import Array, Columns, columns_of, joined, unanswered
 from stratagem_client.refusals import Failure, Refused, WrongUse
+from stratagem_client.retries import GONE
 from stratagem_client.words import action_in_words, economics_in_words
 
 ID_BYTES, BATCH_ID_BYTES = 200, 170
 # These hold for every message of a batch, so the first of them ends it: a dead gateway is not asked a hundred times.
 SPOILS_ALL = frozenset(
     {
-        grpc.StatusCode.UNAVAILABLE,
+        *GONE,
         grpc.StatusCode.UNAUTHENTICATED,
         grpc.StatusCode.PERMISSION_DENIED,
         grpc.StatusCode.UNIMPLEMENTED,

@@ -13,7 +13,7 @@ import grpc
 from stratagem_client.access import Metadata, Tokens
 from stratagem_client.pool import Connection, Pool
 from stratagem_client.refusals import Refused, WrongUse, refusal_from, too_late
-from stratagem_client.retries import Clock, RetryBudget, RetryPolicy, retried
+from stratagem_client.retries import GONE, Clock, RetryBudget, RetryPolicy, retried
 
 Response = TypeVar("Response")
 Method = Callable[[Connection], Callable[..., Awaitable[Response]]]
@@ -44,7 +44,7 @@ class Caller:
                 try:
                     return await self._attempt(connection, method(connection), request, ends_s)
                 except Refused as refused:
-                    if refused.code is grpc.StatusCode.UNAVAILABLE:
+                    if refused.code in GONE:
                         connection.failed()
                     raise
 

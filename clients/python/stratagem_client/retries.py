@@ -16,6 +16,9 @@ import grpc
 from stratagem_client.refusals import Refused, WrongUse, too_late
 
 Answer = TypeVar("Answer")
+# CANCELLED is what a gateway that stops says of the calls it still had; a call that this client itself cancels is never
+# Refused: test_a_gateway_that_stops_under_load_costs_nobody_a_decision.
+GONE = frozenset({grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED})
 
 
 @dataclass(frozen=True)
@@ -56,7 +59,7 @@ class RetryPolicy:
                   callers who failed together do not come back together
         """
         is_refused_for_now = refused.code is grpc.StatusCode.RESOURCE_EXHAUSTED and refused.retry_after_s is not None
-        if refused.is_final or not (refused.code is grpc.StatusCode.UNAVAILABLE or is_refused_for_now):
+        if refused.is_final or not (refused.code in GONE or is_refused_for_now):
             return None
         doubled_s = self.first_wait_s * 2.0 ** min(n_failed - 1, 60)
         return (refused.retry_after_s or 0.0) + chance() * min(self.longest_wait_s, doubled_s)

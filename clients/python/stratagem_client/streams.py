@@ -18,7 +18,7 @@ from stratagem_client.calls import Caller
 from stratagem_client.pool import Connection
 from stratagem_client.refusals import Refused, WrongUse, refusal_from, refusal_of, too_late
 from stratagem_client.requests import DecideAsk, decide_request
-from stratagem_client.retries import RetryBudget
+from stratagem_client.retries import GONE, RetryBudget
 
 LONGEST_WITHIN_MS = 60_000
 STALLED_AFTER_S = 1.0
@@ -153,7 +153,7 @@ class DecideStream:
             metadata = await self.caller.tokens.metadata()
             with self.caller.pool.lent() as connection:
                 refused = await self._until_it_breaks(connection, connection.strategy.DecideStream(metadata=metadata))
-                if refused is _STALLED or (refused.code is grpc.StatusCode.UNAVAILABLE and refused is not _ENDED):
+                if refused.code in GONE and refused is not _ENDED:
                     connection.failed()
             n_breaks = 1 if self._heard_s >= began_s else n_breaks + 1
             if refused.code is grpc.StatusCode.UNAUTHENTICATED and n_breaks == 1:
