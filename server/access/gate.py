@@ -33,7 +33,7 @@ Credential = str | tuple[bytes, ...]
 
 # Callers remembered, and clients whose rates are kept: about 1 KB each.
 REMEMBERED = 10_000
-# What false tokens may cost a second, in tenths of a millisecond: one each and one per 512 bytes (seen: 0.07 to 0.8 ms).
+# What false tokens may cost a second, in tenths of a millisecond: one each and one per 512 bytes (0.07 to 0.8 ms).
 # A flood of them takes a tenth of the wire thread and delays tokens not seen before; whoever is remembered passes as
 # ever, and so does every key (2 us).
 FALSE_COST_PER_S = 1000.0
