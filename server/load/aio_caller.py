@@ -8,12 +8,9 @@ import asyncio
 import time
 
 import grpc
-import numpy as np
 import uvloop
-from stratagem.v1 import strategy_pb2
 
-from server.load.calls import CODES, LATE_ANSWERS_S, NEVER_ENDED, OK, Begin, Part, Work
-from server.load.latencies import Timeline
+from server.load.calls import CODES, LATE_ANSWERS_S, OK, Begin, Part, Work
 from server.load.target import DECIDE, decide_message
 
 CONNECTS_WITHIN_S = 30.0
@@ -26,9 +23,8 @@ def generated(work: Work, begin: Begin) -> Part:
 
 
 async def _generate(work: Work, begin: Begin) -> Part:
-    n_calls, load, clock = work.intended_s.size, work.load, time.monotonic
-    sent_s, ended_s = np.full(n_calls, np.nan), np.full(n_calls, np.nan)
-    status, rung = np.full(n_calls, NEVER_ENDED, np.int16), np.zeros(n_calls, np.int8)
+    load, clock, part = work.load, time.monotonic, Part.empty(work.intended_s)
+    sent_s, ended_s, status = part.timeline.sent_s, part.timeline.ended_s, part.status
     messages = [decide_message(shopper_id, work.at_s) for shopper_id in work.shopper_ids]
     channels = [work.target.aio_channel() for _ in range(load.n_channels)]
     methods = [channel.unary_unary(DECIDE) for channel in channels]
@@ -45,7 +41,7 @@ async def _generate(work: Work, begin: Begin) -> Part:
             ended_s[place], status[place] = clock() - begins_s, CODES[error.code()]
         else:
             ended_s[place], status[place] = clock() - begins_s, OK
-            rung[place] = strategy_pb2.DecideResponse.FromString(answer).decision.rung
+            part.answered(place, answer)
 
     open_calls: set[asyncio.Task[None]] = set()
     for place, intended_s in enumerate(work.intended_s.tolist()):
@@ -58,4 +54,4 @@ async def _generate(work: Work, begin: Begin) -> Part:
         await asyncio.wait(open_calls, timeout=load.deadline_s + LATE_ANSWERS_S)
     for channel in channels:
         await channel.close()
-    return Timeline(work.intended_s, sent_s, ended_s), status, rung
+    return part

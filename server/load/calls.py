@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from stratagem.v1 import strategy_pb2
 
 from server.load.arrivals import Phase
-from server.load.latencies import Timeline, latency_figures, percentile
+from server.load.latencies import Timeline, joined, latency_figures, percentile
 from server.load.target import Target
 
 OK, NEVER_ENDED = 0, -1
@@ -71,47 +71,90 @@ class Work:
     load: OpenLoop
 
 
-# Times, statuses and rungs of one generator's calls.
-Part = tuple[Timeline, NDArray[np.int16], NDArray[np.int8]]
+@dataclass(frozen=True)
+class Part:
+    """What one generator saw.
+
+    status        (n,) int16    gRPC status, 0 is OK; NEVER_ENDED if it was still open when the generator gave up
+    rung          (n,) int8     of the decision; 0 without one
+    vector_age_s  (n,) float32  how long the shopper's vector had been behind, 0 if it was not, or without a decision
+    """
+
+    timeline: Timeline
+    status: NDArray[np.int16]
+    rung: NDArray[np.int8]
+    vector_age_s: NDArray[np.float32]
+
+    @classmethod
+    def empty(cls, intended_s: NDArray[np.float64]) -> "Part":
+        """Calls of which nothing is known yet, to be filled in place."""
+        n_calls = intended_s.size
+        timeline = Timeline(intended_s, np.full(n_calls, np.nan), np.full(n_calls, np.nan))
+        status = np.full(n_calls, NEVER_ENDED, np.int16)
+        return cls(timeline, status, np.zeros(n_calls, np.int8), np.zeros(n_calls, np.float32))
+
+    def answered(self, call: int, message: bytes) -> None:
+        """Note what a DecideResponse says."""
+        decision = strategy_pb2.DecideResponse.FromString(message).decision
+        self.rung[call], self.vector_age_s[call] = decision.rung, decision.vector_age_s
+
+
 # Says that the generator is ready and returns the moment of time.monotonic at which all begin.
 Begin = Callable[[], float]
 
 
 @dataclass(frozen=True)
 class Calls:
-    """What became of every call.
+    """What became of every call of all generators, in the order in which they should have gone out."""
 
-    status    (n,) int16  gRPC status, 0 is OK; NEVER_ENDED if it was still open when the generator gave up
-    rung      (n,) int8   of the decision; 0 without one
-    """
-
-    timeline: Timeline
-    status: NDArray[np.int16]
-    rung: NDArray[np.int8]
+    part: Part
     deadline_s: float
+
+    @classmethod
+    def of(cls, parts: list[Part], deadline_s: float) -> "Calls":
+        """The calls of generators that began at the same moment."""
+        order = np.argsort(np.concatenate([part.timeline.intended_s for part in parts]), kind="stable")
+        timeline = joined([part.timeline for part in parts])
+        status = np.concatenate([part.status for part in parts])[order]
+        rung = np.concatenate([part.rung for part in parts])[order]
+        age_s = np.concatenate([part.vector_age_s for part in parts])[order]
+        return cls(Part(timeline, status, rung, age_s), deadline_s)
+
+    @property
+    def timeline(self) -> Timeline:
+        """When each call should have gone out, did, and ended."""
+        return self.part.timeline
+
+    @property
+    def is_ok(self) -> NDArray[np.bool_]:
+        """Which calls were answered."""
+        return np.equal(self.part.status, OK)
 
     @property
     def statuses(self) -> dict[str, int]:
         """How many calls ended with each status."""
-        counts = Counter(self.status.tolist())
+        counts = Counter(self.part.status.tolist())
         return {_NAMES.get(code, "NEVER_ENDED"): n for code, n in sorted(counts.items())}
 
     @property
     def rungs(self) -> dict[str, int]:
         """How many decisions each rung of the ladder gave."""
-        counts = Counter(self.rung[self.status == OK].tolist())
+        counts = Counter(self.part.rung[self.is_ok].tolist())
         return {strategy_pb2.Rung.Name(rung).removeprefix("RUNG_").lower(): n for rung, n in sorted(counts.items())}
 
     @property
     def n_answered_late(self) -> int:
         """Decisions that came after their deadline: nobody can use them."""
-        return int(((self.status == OK) & (self.timeline.service_s > self.deadline_s)).sum())
+        return int((self.is_ok & (self.timeline.service_s > self.deadline_s)).sum())
 
     @property
     def figures(self) -> dict[str, float]:
-        """Latencies of answered calls, counts, and how late the generator itself was."""
-        is_ok, late_s = self.status == OK, np.sort(self.timeline.late_s)
+        """Latencies of answered calls, counts, stale vectors, and how late the generator itself was."""
+        is_ok, late_s = self.is_ok, np.sort(self.timeline.late_s)
+        age_s = self.part.vector_age_s[is_ok]
         return latency_figures(self.timeline.latency_s[is_ok]) | {
+            "stale_share": float((age_s > 0).mean()) if age_s.size else 0.0,
+            "oldest_vector_s": float(age_s.max(initial=0.0)),
             "n_calls": int(is_ok.size),
             "n_failed": int((~is_ok).sum()),
             "n_answered_late": self.n_answered_late,

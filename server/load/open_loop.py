@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 from server.load import aio_caller, wire_caller
 from server.load.arrivals import Phase, drawn_shoppers, poisson_arrivals
 from server.load.calls import Begin, Calls, Client, OpenLoop, Part, Work
-from server.load.latencies import joined
 from server.load.target import LoadFailed, Target
 
 STARTS_WITHIN_S = 60.0
@@ -65,10 +64,7 @@ def put_on(target: Target, shopper_ids: Sequence[str], at_s: int, load: OpenLoop
             ours.close()
             process.terminate()
             process.join()
-    timeline = joined([part[0] for part in parts])
-    order = np.argsort(np.concatenate([part[0].intended_s for part in parts]), kind="stable")
-    status, rung = (np.concatenate([part[column] for part in parts])[order] for column in (1, 2))
-    return Calls(timeline, status, rung, load.deadline_s)
+    return Calls.of(parts, load.deadline_s)
 
 
 def _share(shopper_ids: Sequence[str], load: OpenLoop, worker: int) -> tuple[NDArray[np.float64], list[str]]:

@@ -9,11 +9,9 @@ import ssl
 import time
 
 import numpy as np
-from stratagem.v1 import strategy_pb2
 
 from server.load.calls import DEADLINE_EXCEEDED, LATE_ANSWERS_S, NEVER_ENDED, OK, Begin, Part, Work
 from server.load.http2 import NOT_PROCESSED, UNAVAILABLE, UNKNOWN, Connection, Wire
-from server.load.latencies import Timeline
 from server.load.target import DECIDE, LoadFailed, Target, decide_message, framed
 
 CONNECTS_WITHIN_S = 1.0
@@ -75,10 +73,9 @@ def connected(target: Target, alpn: str = "h2") -> Wire:
 
 class _Caller:
     def __init__(self, work: Work) -> None:
-        n_calls, target = work.intended_s.size, work.target
-        self._work, self._begins_s = work, 0.0
-        self._sent_s, self._ended_s = np.full(n_calls, np.nan), np.full(n_calls, np.nan)
-        self._status, self._rung = np.full(n_calls, NEVER_ENDED, np.int16), np.zeros(n_calls, np.int8)
+        target, part = work.target, Part.empty(work.intended_s)
+        self._work, self._begins_s, self.part = work, 0.0, part
+        self._sent_s, self._ended_s, self._status = part.timeline.sent_s, part.timeline.ended_s, part.status
         self._bodies = [framed(decide_message(shopper_id, work.at_s)) for shopper_id in work.shopper_ids]
         self._fields = [
             (":method", "POST"), (":scheme", "http" if target.root is None else "https"), (":path", DECIDE),
@@ -87,16 +84,12 @@ class _Caller:
         ]  # fmt: skip
         self._not_before_s = [0.0] * work.load.n_channels
         self._n_open, self._oldest, self._next = 0, 0, 0
-        self._asked: list[Connection | None] = [None] * n_calls
+        self._asked: list[Connection | None] = [None] * work.intended_s.size
         self._leaving: list[Connection] = []
         try:
             self._connections = [self._new_connection() for _ in self._not_before_s]
         except OSError as error:
             raise LoadFailed(f"{target.address} must listen, got: {error}") from error
-
-    @property
-    def part(self) -> Part:
-        return Timeline(self._work.intended_s, self._sent_s, self._ended_s), self._status, self._rung
 
     def _new_connection(self) -> Connection:
         return Connection(connected(self._work.target), self._fields, self._ended)
@@ -182,7 +175,7 @@ class _Caller:
             if len(answer) < 5 or answer[0]:
                 status = UNKNOWN
             else:
-                self._rung[call] = strategy_pb2.DecideResponse.FromString(answer[5:]).decision.rung
+                self.part.answered(call, answer[5:])
         self._end(call, status)
 
     def _end(self, call: int, status: int) -> None:
