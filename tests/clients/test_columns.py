@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from stratagem.v1 import strategy_pb2
 from stratagem_client import Decisions, Refused, Row, WrongUse
@@ -48,6 +48,7 @@ def expected(row: ShopRow, decision_id: str) -> Row:
     return Row(row.shopper_id, decision_id, DECIDED, action, *economics, *runner_up, row.rung, row.state_age_s, "EUR")
 
 
+@settings(deadline=None)  # this machine is shared
 @given(rows=st.lists(shop_rows(), min_size=1, max_size=12), rows_per_message=st.integers(1, 13))
 def test_rows_come_back_out_of_columns_however_they_were_split(rows: list[ShopRow], rows_per_message: int) -> None:
     batch = batch_of([row.shopper_id for row in rows], rows_per_message, None, "b")
@@ -64,6 +65,7 @@ def test_rows_come_back_out_of_columns_however_they_were_split(rows: list[ShopRo
     assert list(Decisions(batch, joined(pieces), ())) == wanted
 
 
+@settings(deadline=None)  # this machine is shared
 @given(shopper_ids=st.lists(names, min_size=1, max_size=30))
 def test_packed_ids_come_back_out(shopper_ids: list[str]) -> None:
     keys, ends = packed(shopper_ids)

@@ -9,7 +9,7 @@ from typing import TypeVar
 import grpc
 import pytest
 from google.protobuf import any_pb2, duration_pb2
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from stratagem_client import Client, Clock, Refused, RetryPolicy, WrongUse
 from stratagem_client.retries import RetryBudget, retried
@@ -64,6 +64,7 @@ policies = st.builds(
 )
 
 
+@settings(deadline=None)  # this machine is shared
 @given(
     policy=policies,
     calls=st.lists(st.lists(steps, min_size=8, max_size=8), min_size=1, max_size=20),

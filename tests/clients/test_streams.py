@@ -158,6 +158,23 @@ async def test_an_ask_that_is_refused_for_now_is_asked_again_when_the_gateway_sa
 
 
 @in_a_loop
+async def test_a_break_does_not_hurry_an_ask_that_was_told_to_wait() -> None:
+    async with (
+        faulty_gateway() as (gateway, address),
+        Client(address, retry=QUICK) as client,
+        client.stream(within_s=PATIENT_S) as stream,
+    ):
+        gateway.problems.append(problem(grpc.StatusCode.RESOURCE_EXHAUSTED, 500))
+        gateway.breaks.append(1)
+        waiting = asyncio.create_task(stream.submit("patient"))
+        await until(lambda: not gateway.problems)
+        await stream.submit("shopper-1")
+        assert (await waiting).shopper_id == "patient"
+        asked = [ask.request.shopper_id for ask in gateway.requests]
+        assert asked == ["patient", "shopper-1", "shopper-1", "patient"]
+
+
+@in_a_loop
 async def test_a_stream_that_falls_silent_is_dropped_and_another_one_opened() -> None:
     async with faulty_gateway() as (gateway, address), Client(address) as client, client.stream() as stream:
         gateway.is_silent = True
