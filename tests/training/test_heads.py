@@ -87,6 +87,16 @@ def test_slots_that_the_teachers_leave_empty_are_exactly_nought(learned: Heads, 
     assert (told.spend_uplift_se >= 0.0).all()
 
 
+def test_numbers_stay_within_what_the_teachers_said_in_training(learned: Heads, lessons: Lessons) -> None:
+    told = learned.told(torch.full((1, N_FEATURES), 1e9), torch.full((1, VECTOR_WIDTH), 1e3))
+    train = lessons.of(TRAIN)
+    for name in ("redeem_prob_se", "spend_uplift", "spend_uplift_se"):
+        known, said = getattr(lessons.taught, name)[train], getattr(told, name)[0]
+        # A logarithm and back, in float32.
+        assert (said >= known.amin(dim=0) * (1.0 - 1e-5)).all()
+        assert (said <= known.amax(dim=0) * (1.0 + 1e-5)).all()
+
+
 def test_a_number_that_is_the_same_for_everyone_is_told_exactly(learned: Heads, features: torch.Tensor) -> None:
     error = learned.told(features, torch.randn(N_ROWS, VECTOR_WIDTH)).spend_uplift_se[:, : N_ARMS - 1]
     # A logarithm and back, in float32.

@@ -12,6 +12,9 @@ from torch import Tensor, nn
 from kernels.features import columns
 from training.features.normalisation import LIMIT, Moments, Normalisation
 
+# Whatever is not 0 is 1 or more times this, down to a size that no feature has.
+HUGE = 1e30
+
 
 class Standard(nn.Module):
     """Normalises every column; unfitted, it only squeezes.
@@ -47,6 +50,8 @@ class Standard(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """Normalised features, the same shape."""
-        squeezed = torch.sign(features) * torch.log1p(torch.abs(features))
+        # ONNX Runtime's Sign takes 74 µs where this product and its limits take 20 (256 rows of 251 columns).
+        sign = (features * HUGE).clamp(-1.0, 1.0)
+        squeezed = sign * torch.log1p(torch.abs(features))
         standard: Tensor = ((squeezed - self.mean) * self.scale).clamp(-LIMIT, LIMIT)
         return standard
