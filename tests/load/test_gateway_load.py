@@ -1,11 +1,11 @@
 """Load on a real gateway: what the generators say agrees with what the gateway logged."""
 
-import re
 import shutil
 from pathlib import Path
 
 import pytest
 
+from server.feedback import read_log
 from server.load.arrivals import Phase
 from server.load.calls import OpenLoop
 from server.load.changes import changed_ones, changing
@@ -27,8 +27,7 @@ def h2load() -> None:
 
 def decided(log: Path) -> list[str]:
     """The shopper of every decision in the gateway's log."""
-    written = b"".join(file.read_bytes() for file in sorted(log.iterdir()) if file.is_file())
-    return [found.decode() for found in re.findall(rb'"decision_id":"[^"]*","shopper_id":"([^"]*)"', written)]
+    return [record["shopper_id"] for record in read_log(log) if record["kind"] == "decision"]
 
 
 def test_every_call_of_the_open_loop_is_a_decision_in_the_log(
