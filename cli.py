@@ -235,8 +235,9 @@ def serve(
     ] = None,
 ) -> None:
     """Start Triton and the gateway, and serve until Ctrl-C or SIGTERM."""
-    from server.gateway.assembly import check_port, run
+    from server.gateway.assembly import check_port
     from server.repository import open_repository
+    from server.serving import run
     from server.settings import load_settings
 
     settings = load_settings()

@@ -3,8 +3,8 @@
 import logging
 import sys
 
-from server.gateway.assembly import run
 from server.problems import Problem
+from server.serving import run
 from server.settings import load_settings
 
 # The log's thread must not wait 5 ms, Python's default, for the event loop to let go: `tests.benchmarks triton`.

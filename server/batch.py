@@ -1,12 +1,13 @@
 """One micro-batch of decisions: what was known, offered and chosen; and its rows as decisions and as log records.
 
-In: asks, their states and the models' predictions. Out: a Batch, its Decisions, its log records. Pure:
+In: asks, their states and the models' predictions. Out: a Batch, its Decisions, the columns that the log keeps. Pure:
 server/decide.py does the waiting, the spending and the writing.
 """
 
-from binascii import b2a_base64
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,60 +15,80 @@ from numpy.typing import NDArray
 from kernels.features import columns
 from server.state.store import Snapshot
 from server.strategy import policy
-from server.strategy.actions import Action, Asking, Bar, Menu, menu_of
-from server.strategy.catalogue import Bools, Catalogue, Ints
+from server.strategy.actions import Asking, Bar, Menu, menu_of
+from server.strategy.catalogue import Bools, Catalogue, Floats, Ints
 from server.strategy.decision import (
     SAFE_DEFAULT,
     Candidate,
     Decision,
     Reason,
+    RungName,
     Terms,
     candidates_of,
     is_free,
 )
 from server.strategy.economics import Economics, Predicted
 from server.strategy.policy import NO_RUNNER_UP, Choice, ranked
-from server.strategy.reasons import reasons_of
+from server.strategy.reasons import cached_reason, reasons_of
 
 CONTACTS = columns().index("exposures_hl28d")
 
 
-@dataclass(frozen=True)
-class Ask:
+class Ask(NamedTuple):
     """One decision that somebody asks for.
 
-    at_s            the moment to decide for, seconds since 1970 UTC
-    max_candidates  how many candidates the answer lists
+    at_s             the moment to decide for, seconds since 1970 UTC
+    max_candidates   how many candidates the answer lists
+    without_reasons  leaves the reasons out
     """
 
     decision_id: str
     shopper_id: str
     at_s: int
     max_candidates: int = 0
+    without_reasons: bool = False
 
 
 @dataclass(frozen=True)
 class Seen:
     """A batch as the models see it; every shopper is known.
 
-    features  (batch, N_FEATURES) float32
+    features      (batch, N_FEATURES) float32
+    vector_age_s  (batch,) float64  how long the oldest event that the vector does not know has waited; 0: it knows all
     """
 
     asks: Sequence[Ask]
     snapshot: Snapshot
     at_s: Ints
     features: NDArray[np.float32]
+    vector_age_s: Floats
+
+    @cached_property
+    def state_age_s(self) -> Ints:
+        """Seconds from each shopper's last event to the decision."""
+        return ages_s(self.snapshot.last_event_s, self.at_s)
+
+    def of(self, rows: Ints) -> "Seen":
+        """The same for some of the rows."""
+        asks = [self.asks[row] for row in rows.tolist()]
+        parts = (self.at_s[rows], self.features[rows], self.vector_age_s[rows])
+        return Seen(asks, self.snapshot.of(rows), *parts)
 
 
 @dataclass(frozen=True)
 class Batch:
-    """A batch with its menu and its choices."""
+    """A batch with its menu and its choices.
+
+    predictions_age_s  (batch,) float64  0 unless the rung is "cached"
+    """
 
     seen: Seen
     predicted: Predicted
     menu: Menu
     choice: Choice
     terms: Terms
+    rung: RungName
+    predictions_age_s: Floats
 
     @property
     def cost_micros(self) -> Ints:
@@ -78,13 +99,14 @@ class Batch:
 def batch_of(
     seen: Seen, predicted: Predicted, catalogue: Catalogue, economics: Economics, terms: Terms, draws: "Draws"
 ) -> Batch:
-    """Offer every shopper of a batch the menu and choose from it."""
+    """Offer every shopper of a batch the menu and choose from it, on the full rung."""
     table = catalogue.offers_between(int(seen.at_s.min()), int(seen.at_s.max()))
     sent = table.sent(seen.at_s.size, seen.snapshot.sent_row, seen.snapshot.sent_key)
     left = np.full(seen.at_s.size, draws.budget_left_micros, np.int64)
     asking = Asking(seen.at_s, sent, seen.features[:, CONTACTS].astype(np.float64), left)
     menu = menu_of(predicted, catalogue, table, asking, economics)
-    return Batch(seen, predicted, menu, _chosen(menu, seen, terms, draws.key), terms)
+    choice = _chosen(menu, seen, terms, draws.key)
+    return Batch(seen, predicted, menu, choice, terms, "full", np.zeros(seen.at_s.size))
 
 
 @dataclass(frozen=True)
@@ -108,10 +130,9 @@ def _chosen(menu: Menu, seen: Seen, terms: Terms, key: str) -> Choice:
     return policy.choose(menu.value_micros, menu.cost_micros, menu.eligible, price, share, draws)
 
 
-def state_age_s(snapshot: Snapshot, row: int, at_s: int) -> int:
-    """Seconds from a shopper's last event to the decision; 0 without an event or for a moment before it."""
-    last_event_s = int(snapshot.last_event_s[row])
-    return max(0, at_s - last_event_s) if last_event_s else 0
+def ages_s(last_event_s: Ints, at_s: Ints) -> Ints:
+    """Seconds from each shopper's last event to the moment; 0 without an event or for a moment before it."""
+    return np.where(last_event_s > 0, np.maximum(0, at_s - last_event_s), 0)
 
 
 def decision_of(batch: Batch, row: int) -> Decision:
@@ -129,12 +150,22 @@ def decision_of(batch: Batch, row: int) -> Decision:
         is_exploration=bool(choice.is_exploration[row]),
         runner_up=runner_up,
         candidates=tuple(candidates[len(named) :]),
-        reasons=reasons_of(menu, choice, row, batch.predicted, chosen, runner_up, batch.terms),
-        rung="full",
-        state_age_s=state_age_s(batch.seen.snapshot, row, ask.at_s),
+        reasons=() if ask.without_reasons else told_reasons(batch, row, chosen, runner_up),
+        rung=batch.rung,
+        state_age_s=int(batch.seen.state_age_s[row]),
+        vector_age_s=float(batch.seen.vector_age_s[row]),
+        predictions_age_s=float(batch.predictions_age_s[row]),
         decided_at_s=ask.at_s,
         terms=batch.terms,
     )
+
+
+def told_reasons(batch: Batch, row: int, chosen: Candidate, runner_up: Candidate | None) -> tuple[Reason, ...]:
+    """Why a row's choice is what it is; from cached predictions, their age comes first."""
+    reasons = reasons_of(batch.menu, batch.choice, row, batch.predicted, chosen, runner_up, batch.terms)
+    if batch.rung == "cached":
+        return (cached_reason(float(batch.predictions_age_s[row])), *reasons)
+    return reasons
 
 
 def safe_decision(ask: Ask, age_s: int, terms: Terms, reason: Reason) -> Decision:
@@ -149,67 +180,8 @@ def safe_decision(ask: Ask, age_s: int, terms: Terms, reason: Reason) -> Decisio
         reasons=(reason,),
         rung="safe_default",
         state_age_s=age_s,
+        vector_age_s=0.0,
+        predictions_age_s=0.0,
         decided_at_s=ask.at_s,
         terms=terms,
     )
-
-
-def record_of(batch: Batch, row: int) -> dict[str, object]:
-    """One row as the log keeps it: what was known, every eligible action with its propensity, and the choice."""
-    ask, menu, choice = batch.seen.asks[row], batch.menu, batch.choice
-    (chosen,) = candidates_of(menu, choice, row, [int(choice.chosen[row])])
-    eligible = np.flatnonzero(menu.eligible[row])
-    return safe_record(ask, chosen, batch.terms) | {
-        "rung": "full",
-        "is_exploration": bool(choice.is_exploration[row]),
-        "state_age_s": state_age_s(batch.seen.snapshot, row, ask.at_s),
-        "eligible": {
-            "action": [_name(menu, column) for column in eligible.tolist()],
-            "value_micros": menu.value_micros[row, eligible].tolist(),
-            "cost_micros": menu.cost_micros[row, eligible].tolist(),
-            "propensity": choice.propensity[row, eligible].tolist(),
-        },
-        "features": b2a_base64(batch.seen.features[row].tobytes(), newline=False).decode(),
-        # The encoder's answer is all that the heads and the menu saw of the last events.
-        "encoding": {
-            name: b2a_base64(batch.seen.snapshot.encodings[name][row].tobytes(), newline=False).decode()
-            for name in ("shopper_vector", "item_index", "item_prob")
-        },
-    }
-
-
-def safe_record(ask: Ask, chosen: Candidate, terms: Terms) -> dict[str, object]:
-    """What the log keeps of any decision, whichever rung gave it."""
-    return {
-        "decision_id": ask.decision_id,
-        "shopper_id": ask.shopper_id,
-        "decided_at_s": ask.at_s,
-        "action": _described(chosen.action),
-        "value_micros": chosen.value_micros,
-        "cost_micros": chosen.cost_micros,
-        "score_micros": chosen.score_micros,
-        "propensity": chosen.propensity,
-        "is_exploration": False,
-        "shadow_price": terms.shadow_price,
-        "explore_share": terms.explore_share,
-        "release": terms.release,
-        "plan_id": terms.plan_id,
-        "rung": "safe_default",
-    }
-
-
-def _described(action: Action) -> dict[str, object]:
-    named = {
-        "kind": action.kind,
-        "channel": action.channel,
-        "offer_id": action.offer_id,
-        "campaign_id": action.campaign_id,
-        "category": action.category,
-        "item_ids": list(action.item_ids),
-    }
-    return {name: value for name, value in named.items() if value}
-
-
-def _name(menu: Menu, action: int) -> str:
-    kind = menu.kind(action)
-    return menu.table.offers[action - 1].offer_id if kind == "offer" else kind

@@ -4,7 +4,7 @@ In: the costs of a batch of decisions. Out: which of them the budget still carri
 A lease is the most that a crash can lose; when the store grants nothing more, every further cost is refused.
 """
 
-import asyncio
+import threading
 from dataclasses import dataclass
 
 import numpy as np
@@ -40,47 +40,45 @@ class Budget:
         self._states = states
         self._plan = plan
         self._lease_micros = 0
-        self._unleased_micros = plan.budget_micros - states.spent_micros(plan.plan_id) if plan.plan_id else 0
-        self._leasing = asyncio.Lock()
+        self._unleased_micros = max(0, plan.budget_micros - states.spent_micros(plan.plan_id)) if plan.plan_id else 0
+        self._spending = threading.Lock()
 
     @property
     def left_micros(self) -> int:
         """What may still be spent, as far as this process knows, ≥ 0."""
-        return self._lease_micros + max(0, self._unleased_micros)
+        return self._lease_micros + self._unleased_micros
 
-    async def reserve(self, cost_micros: Ints) -> Bools:
-        """Spend the cost of each row, in order, as long as the budget carries it.
+    def reserve(self, cost_micros: Ints) -> Bools:
+        """Spend the cost of each row, in order, as long as the budget carries it; from any thread.
 
         returns  (batch,) bool  whether the row's cost is spent; always for a cost of 0
         """
         total = int(cost_micros.sum())
-        if total > self._lease_micros:
-            async with self._leasing:
-                await self._lease(total)
-        # No await from here on: nobody else can spend the lease in between.
-        if total <= self._lease_micros:
-            self._lease_micros -= total
-            return np.ones(cost_micros.size, np.bool_)
-        carried = np.zeros(cost_micros.size, np.bool_)
-        for row, cost in enumerate(cost_micros.tolist()):
-            if cost <= self._lease_micros:
-                self._lease_micros -= cost
-                carried[row] = True
-        return carried
+        with self._spending:
+            if total > self._lease_micros:
+                self._lease(total - self._lease_micros)
+            if total <= self._lease_micros:
+                self._lease_micros -= total
+                return np.ones(cost_micros.size, np.bool_)
+            carried = np.zeros(cost_micros.size, np.bool_)
+            for row, cost in enumerate(cost_micros.tolist()):
+                if cost <= self._lease_micros:
+                    self._lease_micros -= cost
+                    carried[row] = True
+            return carried
 
-    async def _lease(self, needed_micros: int) -> None:
+    def _lease(self, missing_micros: int) -> None:
         """Take what is missing and one piece more, so that most batches find their cost in memory."""
-        missing = needed_micros - self._lease_micros
-        if missing <= 0 or not self._plan.plan_id:
+        if not self._plan.plan_id or not self._unleased_micros:
             return
-        wanted = missing + self._plan.budget_micros // LEASES_PER_BUDGET
         budget = self._plan.budget_micros
-        granted = await asyncio.wrap_future(self._states.lease(self._plan.plan_id, budget, wanted))
-        self._lease_micros += granted
-        self._unleased_micros = budget - self._states.spent_micros(self._plan.plan_id)
+        wanted = missing_micros + budget // LEASES_PER_BUDGET
+        self._lease_micros += self._states.lease(self._plan.plan_id, budget, wanted).result()
+        self._unleased_micros = max(0, budget - self._states.spent_micros(self._plan.plan_id))
 
-    async def close(self) -> None:
+    def close(self) -> None:
         """Give the unspent rest of the lease back."""
-        unspent, self._lease_micros = self._lease_micros, 0
+        with self._spending:
+            unspent, self._lease_micros = self._lease_micros, 0
         if unspent:
-            await asyncio.wrap_future(self._states.give_back(self._plan.plan_id, unspent))
+            self._states.give_back(self._plan.plan_id, unspent).result()

@@ -1,75 +1,74 @@
 """The one composed path: state -> features, shopper vector -> one Triton call -> strategy -> durable log -> answer.
 
-In: who asks, for when, and how much time is left. Out: decisions, each on disk before it is returned.
-Every door calls it: server/gateway/strategy.py today.
+In: who asks, for when, and how much time is left. Out: answers, each on disk before it is given.
+Every door calls it: server/gateway/, and the model `decide` behind Triton's own front end.
 """
 
-import asyncio
-from collections import Counter, OrderedDict
-from collections.abc import Sequence
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from kernels.features import read_states
-from server.batch import (
-    Ask,
-    Batch,
-    Draws,
-    Seen,
-    batch_of,
-    decision_of,
-    record_of,
-    safe_decision,
-    safe_record,
-    state_age_s,
-    without_budget,
-)
+from server.batch import Ask, Batch, Draws, Seen, batch_of, safe_decision, without_budget
 from server.budget import Budget, StandingPlan
+from server.decision_block import block_of, safe_block_of
 from server.encoding import Encoder
-from server.feedback import FeedbackLog
-from server.problems import DecisionIdTaken, Problem, TooLate, UnknownShopper
+from server.feedback import FeedbackLog, framed
+from server.problems import ModelUnavailable, Problem, TooLate, UnknownShopper
+from server.remembered import RememberedPredictions
 from server.repository import Repository
 from server.settings import Settings
 from server.state.store import States
-from server.strategy.decision import SAFE_DEFAULT, Decision, RungName, Terms
+from server.strategy.catalogue import Ints
+from server.strategy.decision import Decision, RungName, Terms
 from server.strategy.reasons import safe_default_reason
-from server.triton.batching import Gatherer
-from server.triton.client import Models
+from server.triton.client import Asked, Models, Predictions, predictions_of
+from server.triton.watch import Watch
+
+# Words one row of a batch, or a decision that stands alone, as bytes that a door can send.
+Wording = Callable[[Batch | Decision, int], bytes]
 
 
-@dataclass
 class Pending:
-    """An ask on its way through a micro-batch. Whoever claims it first answers it, and only that answer is logged."""
+    """An ask on its way.
 
-    ask: Ask
-    deadline_s: float
-    claimed: RungName | None = None
+    deadline_s  moment of time.monotonic by which it must be answered
+    reply       takes the worded answer or the problem, once, from any thread
+    trace       of the call, where it is traced
+    """
 
-    def claim(self, rung: RungName) -> bool:
-        """Take the ask for one rung; False if another has it."""
-        if self.claimed is None:
-            self.claimed = rung
-        return self.claimed == rung
+    __slots__ = ("arrived_s", "ask", "deadline_s", "reply", "trace")
+
+    def __init__(self, ask: Ask, deadline_s: float, reply: Callable[[bytes | Problem], None]) -> None:
+        """Take an ask in."""
+        self.ask, self.deadline_s, self.reply = ask, deadline_s, reply
+        self.arrived_s = time.monotonic()
+        self.trace: object | None = None
 
 
 @dataclass(frozen=True)
 class Rows:
-    """A piece of a columnar request: the batch of its known shoppers, or none if there was no time for the models.
+    """A piece of a columnar request; who is known and in no part got the safe default.
 
-    known  positions in the piece of the batch's rows, ascending
-    ages   seconds since the last event, for each known row
+    known  (n_known,) int64  positions in the piece of the shoppers who are known, ascending
+    ages   (n_known,) int64  seconds since the last event of each
+    parts  batches, each with the positions in the piece that its rows answer
     """
 
-    asks: Sequence[Ask]
-    known: list[int]
-    ages: list[int]
-    batch: Batch | None
+    n_rows: int
+    known: Ints
+    ages: Ints
+    parts: Sequence[tuple[Batch, Ints]]
 
 
 @dataclass
 class Decider:
-    """The composed path over one store, one log, one Triton and one plan."""
+    """The composed path over one store, one log, one Triton and one plan; for any number of threads."""
 
     repository: Repository
     models: Models
@@ -82,6 +81,8 @@ class Decider:
     def __post_init__(self) -> None:
         self.budget = Budget(self.states, self.plan)
         self.encoder = Encoder(self.models, self.states, self.repository.encoder)
+        self.watch = Watch(self.models)
+        self.remembered = RememberedPredictions(self.settings.remembered_predictions)
         self.terms = Terms(
             shadow_price=self.plan.shadow_price,
             explore_share=self.settings.explore_share,
@@ -91,140 +92,185 @@ class Decider:
         )
         self._economics = self.settings.economics
         self._key = self.settings.explore_key.get_secret_value()
-        self._gatherer: Gatherer[Pending, Decision | Problem] = Gatherer(
-            self._answer, self.settings.batch_rows, self.settings.gather_s
-        )
-        self._remembered: OrderedDict[str, tuple[str, asyncio.Task[Decision]]] = OrderedDict()
+        self._counting = threading.Lock()
+        self.encoder.start()
 
-    async def decide(self, ask: Ask, within_s: float) -> Decision:
-        """Decide for one shopper; the same decision_id gets the same decision for as long as it is remembered.
+    def decide(self, pendings: Sequence[Pending], word: Wording, with_models: bool = True) -> None:
+        """Answer a micro-batch; a row that cannot wait for the models gets what can be had without them.
 
-        raises  DecisionIdTaken  if the id was given to another shopper
-        raises  UnknownShopper   if nobody has this shopper_id
+        with_models  False: nobody here has the time to ask them
         """
-        if ask.decision_id not in self._remembered:
-            # A task of its own: a caller who hangs up must not tear a decision between the budget and the log.
-            task = asyncio.get_running_loop().create_task(self._decide(ask, within_s))
-            self._remember(ask, task)
-        shopper_id, task = self._remembered[ask.decision_id]
-        if shopper_id != ask.shopper_id:
-            raise DecisionIdTaken(
-                f"decision_id must be new for another shopper, got {ask.decision_id!r} of {shopper_id!r} "
-                f"(shopper {ask.shopper_id!r})"
-            )
-        return await asyncio.shield(task)
-
-    def _remember(self, ask: Ask, task: asyncio.Task[Decision]) -> None:
-        self._remembered[ask.decision_id] = (ask.shopper_id, task)
-        task.add_done_callback(lambda done: self._forget_failure(ask.decision_id, done))
-        while len(self._remembered) > max(1, self.settings.remembered_decisions):
-            self._remembered.popitem(last=False)
-
-    def _forget_failure(self, decision_id: str, done: asyncio.Task[Decision]) -> None:
-        if done.cancelled() or done.exception() is not None:
-            self._remembered.pop(decision_id, None)
-
-    async def _decide(self, ask: Ask, within_s: float) -> Decision:
-        budget_s = within_s - self.settings.reserve_s
-        if budget_s <= 0:
-            return await self._safe_default(ask, within_s)
-        loop = asyncio.get_running_loop()
-        pending = Pending(ask, loop.time() + budget_s)
-        gathered = loop.create_task(self._gatherer.submit(pending))
-        done, _ = await asyncio.wait({gathered}, timeout=budget_s)
-        if not done and pending.claim("safe_default"):
-            gathered.cancel()
-            return await self._safe_default(ask, within_s)
-        try:
-            answer = await gathered
-        except TooLate:
-            return await self._safe_default(ask, within_s)
-        if isinstance(answer, Problem):
-            raise answer
-        return answer
-
-    async def _answer(self, pendings: Sequence[Pending]) -> list[Decision | Problem]:
-        """Decide a micro-batch; a row that fails alone gets its problem."""
-        asks = [pending.ask for pending in pendings]
-        answers: list[Decision | Problem] = [UnknownShopper(_unknown(ask)) for ask in asks]
-        seen, known, _ = self._seen(asks)
+        seen, known = self._seen([pending.ask for pending in pendings])
+        if known.size < len(pendings):
+            for row in sorted(set(range(len(pendings))) - set(known.tolist())):
+                pendings[row].reply(UnknownShopper(_unknown(pendings[row].ask)))
+            pendings = [pendings[row] for row in known.tolist()]
         if seen is None:
-            return answers
-        within_s = max(pending.deadline_s for pending in pendings) - asyncio.get_running_loop().time()
-        batch = await self._priced(seen, within_s)
-        is_open = np.array([pendings[row].claim("full") for row in known])
-        batch = await self._spent(batch, is_open)
-        open_rows = np.flatnonzero(is_open).tolist()
-        await asyncio.wrap_future(self.log.append("decision", [record_of(batch, row) for row in open_rows]))
-        self.rungs["full"] += len(open_rows)
-        for row in open_rows:
-            answers[known[row]] = decision_of(batch, row)
-        return answers
+            return
+        rows = np.arange(len(pendings))
+        if with_models:
+            rows = self._decide_fully(seen, pendings, word)
+        if rows.size:
+            self._fall_back(seen, rows, pendings, word)
 
-    async def decide_rows(self, asks: Sequence[Ask], within_s: float) -> Rows:
-        """Decide one piece of a columnar request, at most a micro-batch long."""
-        seen, known, ages = self._seen(asks)
-        if seen is None:
-            return Rows(asks, known, ages, None)
+    def _decide_fully(self, seen: Seen, pendings: Sequence[Pending], word: Wording) -> Ints:
+        """Answer what the models answer in time for; returns the rows that are left without."""
+        deadlines = np.array([pending.deadline_s for pending in pendings]) - self.settings.reserve_s
+        is_open = np.ones(len(pendings), np.bool_)
         try:
-            if within_s <= self.settings.reserve_s:
-                raise TooLate(f"{within_s * 1000:.0f} ms were left")
-            batch = await self._priced(seen, within_s - self.settings.reserve_s)
-        except TooLate:
-            records = [safe_record(ask, SAFE_DEFAULT, self.terms) for ask in seen.asks]
-            await asyncio.wrap_future(self.log.append("decision", records))
-            self.rungs["safe_default"] += len(known)
-            return Rows(asks, known, ages, None)
-        batch = await self._spent(batch, np.ones(len(known), np.bool_))
-        records = [record_of(batch, row) for row in range(len(known))]
-        await asyncio.wrap_future(self.log.append("decision", records))
-        self.rungs["full"] += len(known)
-        return Rows(asks, known, ages, batch)
+            seen, asked = self._asked(seen, float(deadlines.max()) - time.monotonic())
+            while not asked.has_come(float(deadlines[is_open].min()) - time.monotonic()):
+                due = np.flatnonzero(is_open & (deadlines <= time.monotonic()))
+                is_open[due] = False
+                self._fall_back(seen, due, pendings, word)
+                if not is_open.any():
+                    asked.give_up()
+                    return due[:0]
+            predicted = predictions_of(asked.answer(), seen.snapshot.encodings)
+        except (ModelUnavailable, TooLate) as problem:
+            self.watch.trouble(problem)
+            return np.flatnonzero(is_open)
+        batch = self._batch(seen, predicted)
+        rows = np.flatnonzero(is_open)
+        self._finish(batch, rows, [pendings[row] for row in rows.tolist()], word)
+        return rows[:0]
 
-    def _seen(self, asks: Sequence[Ask]) -> tuple[Seen | None, list[int], list[int]]:
-        """The known shoppers of a batch with their features, their positions and the age of their states."""
+    def _seen(self, asks: Sequence[Ask]) -> tuple[Seen | None, Ints]:
+        """The known shoppers of a batch with their features, and their positions."""
         snapshot = self.states.read([ask.shopper_id for ask in asks])
-        known = np.flatnonzero(snapshot.is_known).tolist()
-        ages = [state_age_s(snapshot, row, asks[row].at_s) for row in known]
-        if not known:
-            return None, [], []
-        if len(known) < len(asks):
-            asks = [asks[row] for row in known]
-            snapshot = self.states.read([ask.shopper_id for ask in asks])
+        known = np.flatnonzero(snapshot.is_known)
+        if not known.size:
+            return None, known
+        if known.size < len(asks):
+            asks, snapshot = [asks[row] for row in known.tolist()], snapshot.of(known)
         at_s = np.array([ask.at_s for ask in asks], np.int64)
         features, _ = read_states(snapshot.states, at_s)
-        return Seen(asks, snapshot, at_s, features), known, ages
+        return Seen(asks, snapshot, at_s, features, self.encoder.vector_age_s(snapshot)), known
 
-    async def _priced(self, seen: Seen, within_s: float) -> Batch:
-        deadline_s = asyncio.get_running_loop().time() + within_s
+    def _asked(self, seen: Seen, within_s: float) -> tuple[Seen, Asked]:
+        """The question to the heads on its way, and the batch with the vectors that it holds."""
+        if not self.watch.is_up:
+            raise ModelUnavailable(f"Triton at {self.models.address} must answer, got nothing lately")
+        deadline_s = time.monotonic() + min(within_s, self.settings.models_within_s)
         shopper_ids = [ask.shopper_id for ask in seen.asks]
-        seen = replace(seen, snapshot=await self.encoder.freshened(shopper_ids, seen.snapshot, within_s))
-        left_s = deadline_s - asyncio.get_running_loop().time()
-        predicted = await self.models.predict(seen.features, seen.snapshot.encodings, left_s)
+        snapshot = self.encoder.freshened(
+            shopper_ids, seen.snapshot, deadline_s - time.monotonic(), self.settings.vector_bound_s
+        )
+        if snapshot is not seen.snapshot:
+            seen = replace(seen, snapshot=snapshot, vector_age_s=self.encoder.vector_age_s(snapshot))
+        left_s = deadline_s - time.monotonic()
+        if left_s <= 0:
+            raise TooLate("the heads must be asked in time, and no time was left to ask")
+        return seen, self.models.asked(seen.features, snapshot.encodings, left_s)
+
+    def _batch(self, seen: Seen, predicted: Predictions) -> Batch:
         draws = Draws(self.budget.left_micros, self._key)
-        return batch_of(seen, predicted, self.repository.catalogue, self._economics, self.terms, draws)
+        batch = batch_of(seen, predicted, self.repository.catalogue, self._economics, self.terms, draws)
+        self.remembered.keep([ask.shopper_id for ask in seen.asks], predicted, time.monotonic())
+        return batch
 
-    async def _spent(self, batch: Batch, is_open: np.ndarray[tuple[int], np.dtype[np.bool_]]) -> Batch:
+    def _cached(self, seen: Seen, rows: Ints) -> tuple[Batch | None, Ints]:
+        """A batch of those among some rows whose predictions are remembered, and which they are."""
+        shopper_ids = [seen.asks[row].shopper_id for row in rows.tolist()]
+        places, predicted, ages_s = self.remembered.of(shopper_ids, time.monotonic())
+        if predicted is None:
+            return None, rows[:0]
+        draws = Draws(self.budget.left_micros, self._key)
+        seen = seen.of(rows[places])
+        batch = batch_of(seen, predicted, self.repository.catalogue, self._economics, self.terms, draws)
+        return replace(batch, rung="cached", predictions_age_s=ages_s), rows[places]
+
+    def _fall_back(self, seen: Seen, rows: Ints, pendings: Sequence[Pending], word: Wording) -> None:
+        """Answer rows without the models: from what is remembered, else with the safe default."""
+        batch, cached = self._cached(seen, rows)
+        if batch is not None:
+            self._finish(batch, np.arange(cached.size), [pendings[row] for row in cached.tolist()], word)
+        rest = np.setdiff1d(rows, cached, assume_unique=True)
+        if not rest.size:
+            return
+        asks = [seen.asks[row] for row in rest.tolist()]
+        written = self.log.append_block(framed(safe_block_of(asks, self.terms)))
+        answers = [word(self._safe(seen, row, pendings[row].deadline_s), 0) for row in rest.tolist()]
+        self._answer([pendings[row] for row in rest.tolist()], answers, written, "safe_default")
+
+    def _safe(self, seen: Seen, row: int, deadline_s: float) -> Decision:
+        reason = safe_default_reason(deadline_s - time.monotonic())
+        return safe_decision(seen.asks[row], int(seen.state_age_s[row]), self.terms, reason)
+
+    def _spent(self, batch: Batch, rows: Ints) -> Batch:
         """The batch after the budget has spoken: a row whose cost it refuses chooses among the free actions."""
-        carried = await self.budget.reserve(np.where(is_open, batch.cost_micros, 0))
-        if carried.all():
-            return batch
-        return without_budget(batch, ~carried, self._key)
+        cost_micros = np.zeros(batch.choice.chosen.size, np.int64)
+        cost_micros[rows] = batch.cost_micros[rows]
+        carried = self.budget.reserve(cost_micros)
+        return batch if carried.all() else without_budget(batch, ~carried, self._key)
 
-    async def close(self) -> None:
-        """Finish what callers left behind and give back what is leased of the budget."""
-        running = [task for _, task in self._remembered.values() if not task.done()]
-        await asyncio.gather(*running, return_exceptions=True)
-        await self.budget.close()
+    def _finish(self, batch: Batch, rows: Ints, pendings: Sequence[Pending], word: Wording) -> None:
+        """Spend, log and answer some rows of a batch, each of one pending."""
+        batch = self._spent(batch, rows)
+        written = self.log.append_block(framed(block_of(batch, rows)))
+        answers = [word(batch, row) for row in rows.tolist()]  # while the disk works
+        self._answer(pendings, answers, written, batch.rung)
 
-    async def _safe_default(self, ask: Ask, within_s: float) -> Decision:
-        snapshot = self.states.read([ask.shopper_id])
-        if not snapshot.is_known[0]:
-            raise UnknownShopper(_unknown(ask))
-        decision = safe_decision(ask, state_age_s(snapshot, 0, ask.at_s), self.terms, safe_default_reason(within_s))
-        await asyncio.wrap_future(self.log.append("decision", [safe_record(ask, SAFE_DEFAULT, self.terms)]))
-        self.rungs["safe_default"] += 1
-        return decision
+    def _answer(
+        self, pendings: Sequence[Pending], answers: Sequence[bytes], written: "Future[None]", rung: RungName
+    ) -> None:
+        try:
+            written.result()
+        except Problem as problem:
+            for pending in pendings:
+                pending.reply(problem)
+            return
+        self._count(rung, len(pendings))
+        for pending, answer in zip(pendings, answers, strict=True):
+            pending.reply(answer)
+
+    def _count(self, rung: RungName, n_rows: int) -> None:
+        with self._counting:
+            self.rungs[rung] += n_rows
+
+    def decide_rows(self, asks: Sequence[Ask], deadline_s: float) -> Rows:
+        """Decide one piece of a columnar request, at most MOST_ROWS of the models long.
+
+        raises  LogUnavailable  if the disk refuses: then nothing was decided
+        """
+        seen, known = self._seen(asks)
+        if seen is None:
+            return Rows(len(asks), known, known, ())
+        parts: list[tuple[Batch, Ints]] = []
+        rows = np.arange(known.size)
+        left_s = deadline_s - self.settings.reserve_s - time.monotonic()
+        try:
+            if left_s <= 0:
+                raise TooLate("a piece must be begun in time, and no time was left")
+            seen, asked = self._asked(seen, left_s)
+            parts.append((self._batch(seen, predictions_of(asked.answer(), seen.snapshot.encodings)), rows))
+            rows = rows[:0]
+        except (ModelUnavailable, TooLate) as problem:
+            if left_s > 0:
+                self.watch.trouble(problem)
+            batch, cached = self._cached(seen, rows)
+            if batch is not None:
+                parts.append((batch, cached))
+            rows = np.setdiff1d(rows, cached, assume_unique=True)
+        return self._written(seen, known, parts, rows, len(asks))
+
+    def _written(self, seen: Seen, known: Ints, parts: list[tuple[Batch, Ints]], safe: Ints, n_rows: int) -> Rows:
+        """Spend and log a piece, and wait for the disk."""
+        parts = [(self._spent(batch, np.arange(rows.size)), rows) for batch, rows in parts]
+        blocks = [framed(block_of(batch, np.arange(rows.size))) for batch, rows in parts]
+        if safe.size:
+            blocks.append(framed(safe_block_of([seen.asks[row] for row in safe.tolist()], self.terms)))
+        self.log.append_block(b"".join(blocks)).result()
+        for batch, rows in parts:
+            self._count(batch.rung, rows.size)
+        self._count("safe_default", safe.size)
+        return Rows(n_rows, known, seen.state_age_s, [(batch, known[rows]) for batch, rows in parts])
+
+    def close(self) -> None:
+        """Stop what runs behind decisions and give back what is leased of the budget."""
+        self.watch.close()
+        self.encoder.close()
+        self.budget.close()
 
 
 def _unknown(ask: Ask) -> str:

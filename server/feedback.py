@@ -2,7 +2,8 @@
 
 In: JSON-able records. Out: segments of checked records, read back by `read_log`, exported by `export_log`.
 Written by server/decide.py and the feedback door; training and evaluation read the exported Parquet.
-Format: segments NNNNNNNN.log, each a run of [length uint32, CRC-32 of the payload uint32, payload: JSON object].
+Format: segments NNNNNNNN.log, each a run of [length uint32, CRC-32 of the payload uint32, payload]; a payload is a JSON
+object or a block of decisions (decision_block.py). Every process that writes has a folder of its own below the log's.
 """
 
 import logging
@@ -18,11 +19,11 @@ from typing import Literal
 import orjson
 import polars as pl
 
+from server.decision_block import MAGIC, Record, rows_of
 from server.problems import LogUnavailable
 
 Kind = Literal["decision", "event", "exposure", "outcome"]
 KINDS: tuple[Kind, ...] = ("decision", "event", "exposure", "outcome")
-Record = dict[str, object]
 
 HEADER = struct.Struct("<II")
 RECORD_LIMIT = 2**24
@@ -135,8 +136,13 @@ def framed_record(kind: Kind, record: Record) -> bytes:
 
 
 def segments_of(folder: Path) -> list[Path]:
-    """The segments of a log, oldest first."""
+    """The segments of one writer, oldest first."""
     return sorted(path for path in folder.glob("*.log") if path.stem.isdigit())
+
+
+def writers_of(folder: Path) -> list[Path]:
+    """The folders of a log that hold segments: its own, and one for each further process."""
+    return [folder, *sorted(path for path in folder.glob("writer-*") if path.is_dir())]
 
 
 def payloads_of(segment: Path) -> Iterator[bytes]:
@@ -153,15 +159,25 @@ def payloads_of(segment: Path) -> Iterator[bytes]:
 
 
 def read_log(folder: Path) -> Iterator[Record]:
-    """Every record of a log in the order in which it was written, a repeated event or decision only once."""
+    """Every record of a log, writer by writer in the order in which it was written, a repeated one only once."""
     known: set[tuple[object, object]] = set()
-    for segment in segments_of(folder):
-        for payload in payloads_of(segment):
-            record = orjson.loads(payload)
-            name = (record["kind"], record.get("event_id") or record.get("decision_id"))
-            if name not in known:
-                known.add(name)
-                yield record
+    for writer in writers_of(folder):
+        for segment in segments_of(writer):
+            for payload in payloads_of(segment):
+                for record in records_of(payload):
+                    name = (record["kind"], record.get("event_id") or record.get("decision_id"))
+                    if name not in known:
+                        known.add(name)
+                        yield record
+
+
+def records_of(payload: bytes) -> Iterator[Record]:
+    """The records in a payload."""
+    if payload.startswith(MAGIC):
+        for record in rows_of(payload):
+            yield {"kind": "decision"} | record
+    else:
+        yield orjson.loads(payload)
 
 
 def export_log(folder: Path, target: Path, progress: Callable[[int], None] | None = None) -> dict[Kind, int]:

@@ -25,7 +25,7 @@ from server.state.store import States
 from server.strategy.actions import Action, Asking, KindName, Menu, menu_of
 from server.strategy.catalogue import Bools, Ints
 from server.strategy.plan import Plan, plan_of
-from server.triton.client import Models
+from server.triton.client import PATIENT_S, Models
 
 PLAN_FILE = "plan.json"
 ASSIGNMENTS_FILE = "assignments.parquet"
@@ -103,10 +103,10 @@ def audience_of(
     table, encoder = catalogue.offers_between(at_s, at_s), Encoder(models, states, repository.encoder)
     unbounded = np.iinfo(np.int64).max
     for piece in states.shopper_ids(settings.batch_rows):
-        snapshot = encoder.freshened_now(piece, states.read(piece))
+        snapshot = encoder.freshened(piece, states.read(piece), PATIENT_S)
         moments = np.full(len(piece), at_s, np.int64)
         features, _ = read_states(snapshot.states, moments)
-        predicted = models.predict_now(features, snapshot.encodings)
+        predicted = models.predict(features, snapshot.encodings)
         sent = table.sent(len(piece), snapshot.sent_row, snapshot.sent_key)
         contacts = features[:, CONTACTS].astype(np.float64)
         asking = Asking(moments, sent, contacts, np.full(len(piece), unbounded))

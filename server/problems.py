@@ -1,7 +1,7 @@
 """Everything that can go wrong and that we can name, with its gRPC status.
 
 In: a sentence naming the field, the rule, the value and the subject. Out: one exception class per status and cause.
-Raised all over server/; turned into a status by server/gateway/errors.py and into an exit code by `python -m server`.
+Raised all over server/; turned into a status by server/gateway/doors.py and into an exit code by `python -m server`.
 """
 
 from grpc import StatusCode
@@ -12,10 +12,12 @@ class Problem(Exception):  # noqa: N818 - the names say what is wrong
 
     InvalidRequest     INVALID_ARGUMENT     the caller must change the request
     UnknownShopper     NOT_FOUND            the caller must record an event of the shopper first
+    UnknownService     NOT_FOUND            the caller must name one of the gateway's services
     DecisionIdTaken    ALREADY_EXISTS       the caller must choose another decision_id
     ModelUnavailable   UNAVAILABLE          safe to retry with the same decision_id: nothing was decided
     TooLate            DEADLINE_EXCEEDED    safe to retry with more time: nothing was changed
     LogUnavailable     UNAVAILABLE          the disk does not take the log: nothing was acknowledged
+    StateUnavailable   UNAVAILABLE          the disk does not take the shoppers' state: safe to send again
     NotInRelease       FAILED_PRECONDITION  the operator must train and export the model that is asked for
     WrongRepository    FAILED_PRECONDITION  the operator must export the models again or restore the file
     WrongState         FAILED_PRECONDITION  the operator must load the shoppers' state again
@@ -26,14 +28,12 @@ class Problem(Exception):  # noqa: N818 - the names say what is wrong
     Forbidden          PERMISSION_DENIED    the operator must give the client the scope that is named
     RateExceeded       RESOURCE_EXHAUSTED   the client must wait retry_after_s: it asks faster than it may
     Overloaded         RESOURCE_EXHAUSTED   the caller must wait retry_after_s: the server's queue is full
-
-    retry_after_s is None where waiting alone would not help.
     """
 
     status: StatusCode = StatusCode.UNKNOWN
 
     def __init__(self, sentence: str, retry_after_s: float | None = None) -> None:
-        """A problem told in one sentence: field, rule, value, subject."""
+        """Tell a problem in one sentence: field, rule, value, subject; and when to ask again, where waiting helps."""
         super().__init__(sentence)
         self.retry_after_s = retry_after_s
 
@@ -46,6 +46,12 @@ class InvalidRequest(Problem):
 
 class UnknownShopper(Problem):
     """Nobody by this shopper_id has any state."""
+
+    status = StatusCode.NOT_FOUND
+
+
+class UnknownService(Problem):
+    """The gateway has no service of this name."""
 
     status = StatusCode.NOT_FOUND
 
@@ -70,6 +76,12 @@ class TooLate(Problem):
 
 class LogUnavailable(Problem):
     """The durable log cannot be written."""
+
+    status = StatusCode.UNAVAILABLE
+
+
+class StateUnavailable(Problem):
+    """The shoppers' state cannot be written."""
 
     status = StatusCode.UNAVAILABLE
 

@@ -5,12 +5,12 @@ The log is written before the state: a crash in between leaves rows that nobody 
 puts them into the state; the other order could acknowledge as a duplicate what no log holds.
 """
 
-import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from kernels.ledger import N_CATEGORIES
-from server.feedback import FeedbackLog, Kind, Record, framed_record
+from server.decision_block import Record
+from server.feedback import FeedbackLog, Kind, framed_record
 from server.state.store import Happening, States
 from server.strategy.catalogue import Items
 
@@ -35,7 +35,7 @@ class Place:
     category: int
 
 
-async def record(rows: Sequence[Row], states: States, log: FeedbackLog) -> list[bool]:
+def record(rows: Sequence[Row], states: States, log: FeedbackLog) -> list[bool]:
     """Take rows in; the answer says which were new.
 
     raises  LogUnavailable  if the disk refuses: then no row was taken
@@ -45,8 +45,8 @@ async def record(rows: Sequence[Row], states: States, log: FeedbackLog) -> list[
     fresh = [row for row in rows if not known[row.happening.event_id]]
     if not fresh:
         return [False] * len(rows)
-    await asyncio.wrap_future(log.append_block(b"".join(framed_record(row.kind, row.record) for row in fresh)))
-    applied = await asyncio.wrap_future(states.apply([row.happening for row in fresh]))
+    log.append_block(b"".join(framed_record(row.kind, row.record) for row in fresh)).result()
+    applied = states.apply([row.happening for row in fresh]).result()
     is_new = iter(applied)
     return [not known[event_id] and next(is_new) for event_id in event_ids]
 

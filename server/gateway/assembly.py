@@ -1,58 +1,47 @@
 """Puts the doors on one server and keeps it honest about its health.
 
 In: settings and the address of a ready Triton. Out: a listening gateway that drains before it stops.
-Called by `python -m server`, cli.py and the tests.
+Called by `python -m server`, by every worker, by cli.py and the tests.
 """
 
-import asyncio
 import gc
 import logging
-import signal
 import socket
-from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
-import grpc
 import numpy as np
-import uvloop
-from grpc_health.v1 import health_pb2, health_pb2_grpc
-from grpc_health.v1.health import aio as health
-from grpc_reflection.v1alpha import reflection
-from stratagem.v1 import (
-    feedback_pb2,
-    feedback_pb2_grpc,
-    profile_pb2,
-    profile_pb2_grpc,
-    recommendation_pb2,
-    recommendation_pb2_grpc,
-    risk_pb2,
-    risk_pb2_grpc,
-    strategy_pb2,
-    strategy_pb2_grpc,
-)
+from grpc_health.v1 import health_pb2
+from stratagem.v1 import feedback_pb2, profile_pb2, recommendation_pb2, risk_pb2, strategy_pb2
 
 from kernels.features import apply_event, empty_state, read_states
 from kernels.ledger import ORDER
+from server.access.gate import Access
+from server.access.tls import check_exposure, credentials
 from server.decide import Decider
 from server.feedback import FeedbackLog
+from server.gateway.doors import Doors, Guard
 from server.gateway.feedback import FeedbackServicer
+from server.gateway.health import Health
 from server.gateway.profile import ProfileServicer
 from server.gateway.recommendation import RecommendationServicer
+from server.gateway.reflecting import METHOD, Reflecting
 from server.gateway.risk import RiskServicer
 from server.gateway.shopper_tags import tags_message
-from server.gateway.strategy import StrategyServicer
+from server.gateway.strategy import BatchDoor, DecideDoor, StreamDoor
+from server.gateway.words import decision_bytes
 from server.planner import standing_plan
 from server.problems import PortInUse
 from server.repository import Repository, open_repository
 from server.settings import Settings
 from server.state.embedded import EmbeddedStates
 from server.triton.client import Models
-from server.triton.process import serving
+from server.waiting import Waiting
+from server.wire.server import Method, Options, Stream, Unary, WireServer
 
-HEALTH_PERIOD_S = 0.5
-SERVICES = tuple(
-    file.DESCRIPTOR.services_by_name[name].full_name
+DESCRIPTORS = tuple(
+    file.DESCRIPTOR.services_by_name[name]
     for file, name in (
         (strategy_pb2, "StrategyService"),
         (profile_pb2, "ProfileService"),
@@ -61,56 +50,70 @@ SERVICES = tuple(
         (risk_pb2, "RiskService"),
     )
 )
+SERVICES = tuple(service.full_name for service in DESCRIPTORS)
+# Feedback needs no model: it is taken in while Triton is away.
+NEED_MODELS = tuple(name for name in SERVICES if not name.endswith("FeedbackService"))
+HEALTH = health_pb2.DESCRIPTOR.services_by_name["Health"].full_name
 _logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Gateway:
-    """A listening gateway: its address, and the path behind its doors."""
+    """A listening gateway: its address, and what is behind its doors."""
 
     address: str
     decider: Decider
+    waiting: Waiting
+    server: WireServer
+    health: Health
 
 
-@asynccontextmanager
-async def listening(settings: Settings, triton: str) -> AsyncIterator[Gateway]:
+@contextmanager
+def listening(settings: Settings, triton: str, writer: int = 0, shares_port: bool = False) -> Iterator[Gateway]:
     """Open everything a gateway needs and listen; on leaving, drain running calls and let everything go.
 
-    triton   "host:port" of a ready Triton's gRPC door
-    raises   WrongRepository, WrongPlan, WrongState, PortInUse
+    triton       "host:port" of a ready Triton's gRPC door
+    writer       which process of several this is: each writes a log of its own
+    shares_port  whether other processes listen on the same port
+    raises       WrongRepository, WrongPlan, WrongState, WrongSettings, PortInUse
     """
-    async with AsyncExitStack() as stack:
-        decider = await opened(settings, triton, stack)
-        server = grpc.aio.server(options=_options(settings))
-        status = _add_doors(server, decider)
-        address = f"{settings.host}:{_bound(server, settings)}"
-        await server.start()
-        watcher = asyncio.create_task(_watch_health(decider.models, status))
+    check_exposure(settings)
+    with ExitStack() as stack:
+        access = Access(settings)
+        secret = credentials(settings)
+        decider = opened(settings, triton, stack, writer)
+        waiting = Waiting(decider, decision_bytes, settings)
+        stack.callback(waiting.close)
+        health = Health(SERVICES)
+        methods = _methods(decider, waiting, health, stack)
+        server = WireServer(methods, _options(settings, shares_port), Guard(access))
+        address = f"{settings.host}:{_bound(server, settings, secret)}"
+        _watch_health(decider, health)
+        server.start()
         _logger.info("listening on %s with release %s", address, decider.repository.release)
         try:
-            yield Gateway(address, decider)
+            yield Gateway(address, decider, waiting, server, health)
         finally:
-            watcher.cancel()
-            await status.enter_graceful_shutdown()
-            await server.stop(settings.drain_s)
+            health.leave()
+            server.stop(settings.drain_s)
 
 
-async def opened(settings: Settings, triton: str, stack: AsyncExitStack) -> Decider:
+def opened(settings: Settings, triton: str, stack: ExitStack, writer: int = 0) -> Decider:
     """The composed path over the settings' repository, plan, state and log; `stack` closes what was opened."""
     repository = open_repository(settings.repository)
     plan = standing_plan(settings.plan, repository.release)
     states = EmbeddedStates(settings.state, repository.vocabulary, settings.state_mib)
     stack.callback(states.close)
-    log = FeedbackLog(settings.log)
+    log = FeedbackLog(settings.log / f"writer-{writer}" if writer else settings.log)
     stack.callback(log.close)
     models = Models(triton)
-    stack.push_async_callback(models.close)
+    stack.callback(models.close)
     _warm(repository)
     # The catalogue's hundred thousand names live as long as the process: a collection need not walk them every time.
     gc.collect()
     gc.freeze()
     decider = Decider(repository, models, states, log, plan, settings)
-    stack.push_async_callback(decider.close)
+    stack.callback(decider.close)
     return decider
 
 
@@ -123,14 +126,14 @@ def _warm(repository: Repository) -> None:
         tags_message(features, repository.tag_limits, repository.catalogue)
 
 
-def _options(settings: Settings) -> list[tuple[str, int]]:
+def _options(settings: Settings, shares_port: bool) -> Options:
     message_bytes = settings.message_mib * 2**20
-    return [
+    return (
         ("grpc.max_receive_message_length", message_bytes),
         ("grpc.max_send_message_length", message_bytes),
         # With it on, a second server on the same port starts without a word and takes half of the calls.
-        ("grpc.so_reuseport", 0),
-    ]
+        ("grpc.so_reuseport", int(shares_port)),
+    )
 
 
 def check_port(settings: Settings) -> None:
@@ -151,65 +154,49 @@ def _taken(settings: Settings) -> str:
     return f"STRATAGEM_PORT must be free, got {settings.port}: {listens}"
 
 
-def _bound(server: grpc.aio.Server, settings: Settings) -> int:
-    wanted = f"{settings.host}:{settings.port}"
-    try:
-        port: int = server.add_insecure_port(wanted)
-    except RuntimeError:
-        port = 0
+def _bound(server: WireServer, settings: Settings, secret: object) -> int:
+    port = server.listen(f"{settings.host}:{settings.port}", secret)
     if port == 0:
         raise PortInUse(_taken(settings))
     return port
 
 
-def _add_doors(server: grpc.aio.Server, decider: Decider) -> health.HealthServicer:
-    settings, repository, states = decider.settings, decider.repository, decider.states
-    strategy_pb2_grpc.add_StrategyServiceServicer_to_server(StrategyServicer(decider), server)
-    profile_pb2_grpc.add_ProfileServiceServicer_to_server(
-        ProfileServicer(repository, decider.encoder, settings), server
-    )
-    recommendation_pb2_grpc.add_RecommendationServiceServicer_to_server(
-        RecommendationServicer(repository, decider.encoder, settings), server
-    )
-    feedback_pb2_grpc.add_FeedbackServiceServicer_to_server(
-        FeedbackServicer(repository.catalogue.items, states, decider.log, settings.request_rows), server
-    )
-    risk_pb2_grpc.add_RiskServiceServicer_to_server(RiskServicer(repository, decider.models, settings), server)
-    status = health.HealthServicer()
-    health_pb2_grpc.add_HealthServicer_to_server(status, server)
-    names = (*SERVICES, health_pb2.DESCRIPTOR.services_by_name["Health"].full_name, reflection.SERVICE_NAME)
-    reflection.enable_server_reflection(names, server)
-    return status
+def _methods(decider: Decider, waiting: Waiting, health: Health, stack: ExitStack) -> dict[str, Method]:
+    """Every method by its full name. A door's threads end before what is behind it."""
+    settings, repository, encoder = decider.settings, decider.repository, decider.encoder
+    doors, bulk_doors = Doors(settings.door_threads, "door"), Doors(settings.bulk_deciders, "batch")
+    batch = BatchDoor(decider)
+    for closing in (batch.close, bulk_doors.close, doors.close):
+        stack.callback(closing)
+    served: dict[str, object] = {
+        "ProfileService": ProfileServicer(repository, encoder, settings),
+        "RecommendationService": RecommendationServicer(repository, encoder, settings),
+        "FeedbackService": FeedbackServicer(repository.catalogue.items, encoder, decider.log, settings.request_rows),
+        "RiskService": RiskServicer(repository, decider.models, settings),
+    }
+    methods: dict[str, Method] = {}
+    for service in DESCRIPTORS:
+        for method in service.methods if service.name in served else ():
+            handler = getattr(served[service.name], method.name)
+            methods[f"/{service.full_name}/{method.name}"] = doors.unary(handler, method.input_type._concrete_class)
+    strategy = f"/{SERVICES[0]}/"
+    methods[f"{strategy}Decide"] = Unary(DecideDoor(waiting, settings.decide_within_s).take)
+    methods[f"{strategy}DecideStream"] = Stream(StreamDoor(waiting, settings.decide_within_s).opened)
+    methods[f"{strategy}DecideBatch"] = bulk_doors.unary(batch.decide_batch, strategy_pb2.DecideBatchRequest)
+    methods[f"/{HEALTH}/Check"] = doors.unary(health.check, health_pb2.HealthCheckRequest)
+    methods[f"/{HEALTH}/Watch"] = Stream(health.opened)
+    if settings.reflection:
+        methods[METHOD] = Reflecting((*SERVICES, HEALTH)).door()
+    return methods
 
 
-async def _watch_health(models: Models, status: health.HealthServicer) -> None:
-    """Say SERVING only while Triton is ready: a balancer then sends callers to a gateway that can decide."""
-    while True:
-        is_ready = await models.is_ready()
-        now = health_pb2.HealthCheckResponse.SERVING if is_ready else health_pb2.HealthCheckResponse.NOT_SERVING
-        for name in ("", *SERVICES):
-            await status.set(name, now)
-        await asyncio.sleep(HEALTH_PERIOD_S)
+def _watch_health(decider: Decider, health: Health) -> None:
+    """Say SERVING only while Triton answers: a balancer then sends callers to a gateway that can decide in full."""
 
+    def tell(is_up: bool) -> None:
+        for name in ("", *NEED_MODELS):
+            health.set(name, is_up)
 
-def run(settings: Settings, announce: Callable[[str], None]) -> None:
-    """Serve until SIGTERM or SIGINT: start or find Triton, listen, drain, stop.
-
-    announce  called with the address once the gateway listens
-    raises    Problem  if anything needed is missing or wrong
-    """
-    repository = open_repository(settings.repository)  # before Triton's seconds: a wrong file is said at once
-    with (
-        serving(settings.repository, repository.served, folder=settings.triton) as triton,
-        asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner,
-    ):
-        runner.run(_until_stopped(settings, triton, announce))
-
-
-async def _until_stopped(settings: Settings, triton: str, announce: Callable[[str], None]) -> None:
-    stop = asyncio.Event()
-    for name in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(name, stop.set)
-    async with listening(settings, triton) as gateway:
-        announce(gateway.address)
-        await stop.wait()
+    health.set(f"{SERVICES[0].rpartition('.')[0]}.FeedbackService", True)
+    decider.watch.listeners.append(tell)
+    tell(decider.watch.is_up)

@@ -6,18 +6,19 @@ In: stratagem.v1 rows. Out: what became of each row. server/record.py does the w
 from collections.abc import Callable, Iterator
 from typing import TypeVar
 
-import grpc
 from stratagem.v1 import event_pb2, feedback_pb2, feedback_pb2_grpc
 
 from kernels.ledger import EXPOSURE, REDEMPTION, order_key
 from server import record
-from server.feedback import FeedbackLog, Record
+from server.decision_block import Record
+from server.encoding import Encoder
+from server.feedback import FeedbackLog
 from server.gateway import fields
-from server.gateway.errors import names_its_problems
+from server.gateway.doors import Context
 from server.gateway.words import CHANNEL_NAMES
 from server.problems import InvalidRequest
 from server.record import Row, place_of
-from server.state.store import Happening, States
+from server.state.store import Happening
 from server.strategy.catalogue import Items, campaign_key, offer_key
 
 EVENT_KINDS = {
@@ -33,28 +34,27 @@ Message = TypeVar("Message")
 class FeedbackServicer(feedback_pb2_grpc.FeedbackServiceServicer):
     """The door onto the durable log and the shoppers' states."""
 
-    def __init__(self, items: Items, states: States, log: FeedbackLog, most_rows: int) -> None:
-        """Take feedback on a shop's items."""
+    def __init__(self, items: Items, encoder: Encoder, log: FeedbackLog, most_rows: int) -> None:
+        """Take feedback on a shop's items; the vectors of whom it concerns are refreshed behind it."""
         self._items = items
-        self._states = states
+        self._encoder = encoder
         self._log = log
         self._most_rows = most_rows
 
-    @names_its_problems
-    async def Record(
-        self, request: feedback_pb2.RecordRequest, _context: grpc.aio.ServicerContext
-    ) -> feedback_pb2.RecordResponse:
+    def Record(self, request: feedback_pb2.RecordRequest, context: Context) -> feedback_pb2.RecordResponse:
         """Acknowledge each row once it is on disk."""
         n_rows = len(request.events) + len(request.exposures) + len(request.outcomes)
         if not 1 <= n_rows <= self._most_rows:
             raise InvalidRequest(f"events, exposures and outcomes must have 1 to {self._most_rows} rows, got {n_rows}")
+        context.principal.take(n_rows)
         checked = [
             *self._checked(request.events, lambda event: event_row(event, self._items)),
             *self._checked(request.exposures, exposure_row),
             *self._checked(request.outcomes, outcome_row),
         ]
         rows = [row for row in checked if isinstance(row, Row)]
-        is_new = iter(await record.record(rows, self._states, self._log))
+        is_new = iter(record.record(rows, self._encoder.states, self._log))
+        self._encoder.refresh_later(row.happening.shopper_id for row in rows)
         results = iter([result_from(row, is_new) for row in checked])
         return feedback_pb2.RecordResponse(
             events=[next(results) for _ in request.events],

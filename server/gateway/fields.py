@@ -6,9 +6,8 @@ In: a field's name and value. Out: the value, or InvalidRequest with field, rule
 import math
 import time
 
-import grpc
-
 from kernels.ledger import MONEY_LIMIT_MICROS, QUANTITY_LIMIT
+from server.gateway.doors import Context
 from server.problems import InvalidRequest
 
 ID_BYTES = 200
@@ -62,7 +61,7 @@ def quantity(name: str, value: float, subject: str = "") -> float:
     return value
 
 
-def time_left_s(context: grpc.aio.ServicerContext, default_s: float) -> float:
+def time_left_s(context: Context, default_s: float) -> float:
     """Seconds until the caller's deadline; the default where the caller set none."""
-    left_s: float | None = context.time_remaining()
+    left_s = context.time_remaining()
     return default_s if left_s is None else left_s

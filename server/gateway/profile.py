@@ -6,7 +6,6 @@ In: a shopper and a moment. Out: features as the models see them, tags and a sum
 import logging
 import time
 
-import grpc
 import numpy as np
 from numpy.typing import NDArray
 from stratagem.v1 import profile_pb2, profile_pb2_grpc
@@ -14,7 +13,7 @@ from stratagem.v1 import profile_pb2, profile_pb2_grpc
 from kernels.features import FEATURES, read_states
 from server.encoding import Encoder
 from server.gateway import fields
-from server.gateway.errors import names_its_problems
+from server.gateway.doors import Context
 from server.gateway.outlook import outlook_message
 from server.gateway.shopper_tags import tags_message
 from server.problems import ModelUnavailable, TooLate, UnknownShopper
@@ -38,8 +37,7 @@ class ProfileServicer(profile_pb2_grpc.ProfileServiceServicer):
         self._settings = settings
         self.n_without_outlook = 0
 
-    @names_its_problems
-    async def Get(self, request: profile_pb2.GetRequest, context: grpc.aio.ServicerContext) -> profile_pb2.GetResponse:
+    def Get(self, request: profile_pb2.GetRequest, context: Context) -> profile_pb2.GetResponse:
         """One shopper's profile."""
         within_s = fields.time_left_s(context, self._settings.decide_within_s)
         shopper_id = fields.required_id("shopper_id", request.shopper_id)
@@ -59,19 +57,17 @@ class ProfileServicer(profile_pb2_grpc.ProfileServiceServicer):
             time_s=at_s,
             currency_code=self._catalogue.currency_code,
             tags=None if limits is None else tags_message(features, limits, self._catalogue),
-            outlook=await self._outlook(shopper_id, features, within_s - self._settings.reserve_s),
+            outlook=self._outlook(shopper_id, features, within_s - self._settings.reserve_s),
         )
 
-    async def _outlook(
-        self, shopper_id: str, features: NDArray[np.float32], within_s: float
-    ) -> profile_pb2.Outlook | None:
+    def _outlook(self, shopper_id: str, features: NDArray[np.float32], within_s: float) -> profile_pb2.Outlook | None:
         """What the models foretell, or nothing where they do not answer: the rest of a profile needs no model."""
         models, began_s = self._encoder.models, time.monotonic()
         try:
             snapshot = self._encoder.states.read([shopper_id])
-            snapshot = await self._encoder.freshened([shopper_id], snapshot, within_s)
+            snapshot = self._encoder.freshened([shopper_id], snapshot, within_s)
             left_s = within_s - (time.monotonic() - began_s)
-            return outlook_message(await models.predict(features, snapshot.encodings, left_s), snapshot.encodings[0])
+            return outlook_message(models.foretell(features, snapshot.encodings, left_s), snapshot.encodings[0])
         except (ModelUnavailable, TooLate) as problem:
             self.n_without_outlook += 1
             _logger.info("profile without an outlook, the %d. so far: %s", self.n_without_outlook, problem)

@@ -5,16 +5,15 @@ In: a shopper and a moment. Out: items with calibrated probabilities and a reaso
 
 from collections.abc import Sequence
 
-import grpc
 import numpy as np
 from numpy.typing import NDArray
 from stratagem.v1 import recommendation_pb2, recommendation_pb2_grpc
 
 from kernels.features import N_TOP_ITEMS
-from server.batch import state_age_s
+from server.batch import ages_s
 from server.encoding import Encoder
 from server.gateway import fields
-from server.gateway.errors import names_its_problems
+from server.gateway.doors import Context
 from server.problems import NotInRelease, UnknownShopper
 from server.repository import Repository
 from server.settings import Settings
@@ -34,9 +33,8 @@ class RecommendationServicer(recommendation_pb2_grpc.RecommendationServiceServic
         self._encoder = encoder
         self._settings = settings
 
-    @names_its_problems
-    async def Recommend(
-        self, request: recommendation_pb2.RecommendRequest, context: grpc.aio.ServicerContext
+    def Recommend(
+        self, request: recommendation_pb2.RecommendRequest, context: Context
     ) -> recommendation_pb2.RecommendResponse:
         """The likeliest items, best first."""
         within_s = fields.time_left_s(context, self._settings.decide_within_s)
@@ -49,16 +47,15 @@ class RecommendationServicer(recommendation_pb2_grpc.RecommendationServiceServic
         snapshot = self._encoder.states.read([shopper_id])
         if not snapshot.is_known[0]:
             raise UnknownShopper(f"shopper_id must be known, got {shopper_id!r}; record an event of the shopper first")
-        snapshot = await self._encoder.freshened([shopper_id], snapshot, within_s)
+        snapshot = self._encoder.freshened([shopper_id], snapshot, within_s)
         return recommendation_pb2.RecommendResponse(
             items=item_messages(self._repository.catalogue, snapshot.encodings[0])[:limit],
-            state_age_s=state_age_s(snapshot, 0, at_s),
+            state_age_s=int(ages_s(snapshot.last_event_s, np.array([at_s]))[0]),
             release=self._repository.release,
         )
 
-    @names_its_problems
-    async def RecommendSession(
-        self, request: recommendation_pb2.RecommendSessionRequest, context: grpc.aio.ServicerContext
+    def RecommendSession(
+        self, request: recommendation_pb2.RecommendSessionRequest, context: Context
     ) -> recommendation_pb2.RecommendSessionResponse:
         """What an anonymous session leads to, best first."""
         within_s = fields.time_left_s(context, self._settings.decide_within_s)
@@ -73,7 +70,7 @@ class RecommendationServicer(recommendation_pb2_grpc.RecommendationServiceServic
             )
         catalogue = self._repository.catalogue
         session = {"session_items": session_of(catalogue.items, request.item_ids)}
-        told = await self._encoder.models.ask(SESSION, session, within_s)
+        told = self._encoder.models.ask(SESSION, session, within_s)
         return recommendation_pb2.RecommendSessionResponse(
             items=next_messages(catalogue, told["item_index"][0], told["item_prob"][0])[:limit],
             release=self._repository.release,

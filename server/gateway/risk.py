@@ -6,7 +6,6 @@ The features are those of training, from the same kernels; nothing is stored, an
 
 import math
 
-import grpc
 import numpy as np
 from numpy.typing import NDArray
 from stratagem.v1 import risk_pb2, risk_pb2_grpc
@@ -15,7 +14,7 @@ from kernels.review_ngrams import review_ngrams
 from kernels.risk_features import DAY_S, NO_REASON, RISK_FEATURES, key_features, sentence_of
 from kernels.velocity import RING, KeyedEvents, velocity
 from server.gateway import fields
-from server.gateway.errors import names_its_problems
+from server.gateway.doors import Context
 from server.problems import InvalidRequest, NotInRelease
 from server.repository import Repository
 from server.settings import Settings
@@ -35,15 +34,14 @@ class RiskServicer(risk_pb2_grpc.RiskServiceServicer):
         self._models = models
         self._settings = settings
 
-    @names_its_problems
-    async def AssessTransaction(
-        self, request: risk_pb2.AssessTransactionRequest, context: grpc.aio.ServicerContext
+    def AssessTransaction(
+        self, request: risk_pb2.AssessTransactionRequest, context: Context
     ) -> risk_pb2.AssessTransactionResponse:
         """Probability of fraud, and what speaks most for it."""
         within_s = fields.time_left_s(context, self._settings.decide_within_s)
         features = features_of(request, fields.moment_or_now(request))
         self._check_served(TRANSACTION)
-        told = await self._models.ask(TRANSACTION, {"risk_features": features}, within_s)
+        told = self._models.ask(TRANSACTION, {"risk_features": features}, within_s)
         speaking = zip(told["reason_code"][0].tolist(), told["reason_log_odds"][0].tolist(), strict=True)
         return risk_pb2.AssessTransactionResponse(
             fraud_prob=float(told["fraud_prob"][0, 0]),
@@ -55,17 +53,14 @@ class RiskServicer(risk_pb2_grpc.RiskServiceServicer):
             release=self._repository.release,
         )
 
-    @names_its_problems
-    async def AssessReview(
-        self, request: risk_pb2.AssessReviewRequest, context: grpc.aio.ServicerContext
-    ) -> risk_pb2.AssessReviewResponse:
+    def AssessReview(self, request: risk_pb2.AssessReviewRequest, context: Context) -> risk_pb2.AssessReviewResponse:
         """Probability that the review deceives."""
         within_s = fields.time_left_s(context, self._settings.decide_within_s)
         fields.whole("n_title_bytes", len(request.title.encode()), 0, TITLE_BYTES)
         fields.whole("n_text_bytes", len(request.text.encode()), 1, TEXT_BYTES)
         self._check_served(REVIEW)
         bucket, weight = review_ngrams([f"{request.title}\n{request.text}"])
-        told = await self._models.ask(REVIEW, {"ngram_bucket": bucket, "ngram_weight": weight}, within_s)
+        told = self._models.ask(REVIEW, {"ngram_bucket": bucket, "ngram_weight": weight}, within_s)
         return risk_pb2.AssessReviewResponse(
             deceptive_prob=float(told["deceptive_prob"][0, 0]), release=self._repository.release
         )

@@ -1,93 +1,210 @@
-"""StrategyService: decisions go out, one by one or in columns.
+"""StrategyService: decisions go out, one by one, on a stream, or in columns.
 
-In: stratagem.v1 requests. Out: stratagem.v1 responses. server/decide.py does the work.
+In: calls of the wire with their messages. Out: answers as bytes. server/waiting.py gathers, server/decide.py decides.
 """
 
-import asyncio
+import threading
+import time
 import uuid
 from collections import OrderedDict
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 
-import grpc
-from stratagem.v1 import strategy_pb2, strategy_pb2_grpc
+from stratagem.v1 import strategy_pb2
 
+from server.access.gate import Principal
 from server.batch import Ask
-from server.decide import Decider
+from server.decide import Decider, Pending, Rows
 from server.gateway import fields
 from server.gateway.columns import Columns
-from server.gateway.errors import names_its_problems
-from server.gateway.words import decision_message
-from server.problems import DecisionIdTaken, InvalidRequest
+from server.gateway.doors import Context, refuse, request_of, retry_after_ms
+from server.gateway.words import decide_response, stream_response
+from server.problems import DecisionIdTaken, InvalidRequest, Problem
+from server.triton.client import MOST_ROWS
+from server.waiting import Waiting
+from server.wire.calls import StreamCall, UnaryCall
 
 MOST_CANDIDATES = 100
 BATCH_ID_BYTES = 180
 REMEMBERED_BATCHES = 8
+LONGEST_MS = 60_000
 
 
-class StrategyServicer(strategy_pb2_grpc.StrategyServiceServicer):
-    """The door onto the composed path."""
+class DecideDoor:
+    """Unary asks: parsed and queued on the polling thread."""
+
+    def __init__(self, waiting: Waiting, within_s: float) -> None:
+        """Queue asks.
+
+        within_s  time for an ask that brings no deadline
+        """
+        self._waiting, self._within_s = waiting, within_s
+
+    def take(self, call: UnaryCall, message: bytes) -> None:
+        """Queue one ask, or refuse it."""
+        try:
+            request = request_of(strategy_pb2.DecideRequest, message)
+            ask = ask_from(request)
+            call.principal.take(1)
+            deadline_s = time.monotonic() + self._within_s if call.deadline_s is None else call.deadline_s
+            self._waiting.submit(Pending(ask, deadline_s, partial(_answer, call)), bool(request.decision_id))
+        except Problem as problem:
+            refuse(call, problem)
+
+
+def _answer(call: UnaryCall, answer: bytes | Problem) -> None:
+    if isinstance(answer, bytes):
+        call.answer(decide_response(answer))
+    else:
+        refuse(call, answer)
+
+
+class StreamDoor:
+    """Asks on a stream; the stream ends when its client has asked everything and everything is answered."""
+
+    def __init__(self, waiting: Waiting, within_s: float) -> None:
+        """Queue asks.
+
+        within_s  time for an ask that brings none
+        """
+        self._waiting, self._within_s = waiting, within_s
+
+    def opened(self, stream: StreamCall) -> None:
+        """Begin to read."""
+        stream.listen(_Asks(self._waiting, self._within_s))
+
+
+class _Asks:
+    """The open asks of one stream."""
+
+    def __init__(self, waiting: Waiting, within_s: float) -> None:
+        self._waiting, self._within_s = waiting, within_s
+        self._lock = threading.Lock()
+        self._n_open = 0
+        self._is_half_closed = False
+
+    def received(self, stream: StreamCall, message: bytes) -> None:
+        """Queue one ask, or tell its problem; a message that is no ask ends the stream."""
+        with self._lock:
+            self._n_open += 1
+        try:
+            asked = request_of(strategy_pb2.DecideStreamRequest, message)
+        except InvalidRequest as problem:
+            refuse(stream, problem)
+            return
+        answer = partial(self._answer, stream, asked.call_id)
+        try:
+            within_s = self._within_s
+            if asked.HasField("within_ms"):
+                within_s = fields.whole("within_ms", asked.within_ms, 1, LONGEST_MS) / 1000
+            ask = ask_from(asked.request)
+            principal: Principal = stream.principal
+            principal.take(1)
+            pending = Pending(ask, time.monotonic() + within_s, answer)
+            self._waiting.submit(pending, bool(asked.request.decision_id))
+        except Problem as problem:
+            answer(problem)
+
+    def _answer(self, stream: StreamCall, call_id: int, answer: bytes | Problem) -> None:
+        told = stream_response(call_id, answer) if isinstance(answer, bytes) else problem_bytes(call_id, answer)
+        stream.send(told)
+        with self._lock:
+            self._n_open -= 1
+            is_done = self._is_half_closed and not self._n_open
+        if is_done:
+            stream.end()
+
+    def half_closed(self, stream: StreamCall) -> None:
+        """End the stream once everything is answered."""
+        with self._lock:
+            self._is_half_closed = True
+            is_done = not self._n_open
+        if is_done:
+            stream.end()
+
+    def gone(self, stream: StreamCall) -> None:
+        """Nobody is there to be told; what was asked is decided and logged all the same."""
+
+
+def problem_bytes(call_id: int, problem: Problem) -> bytes:
+    """A DecideStreamResponse that tells a problem."""
+    told = strategy_pb2.StreamProblem(code=problem.status.value[0], words=str(problem))
+    if problem.retry_after_s is not None:
+        told.retry_after_ms = retry_after_ms(problem.retry_after_s)
+    return bytes(strategy_pb2.DecideStreamResponse(call_id=call_id, problem=told).SerializeToString())
+
+
+class BatchDoor:
+    """Columnar requests, piece by piece in a pool of their own, so that single asks get their turn in between."""
 
     def __init__(self, decider: Decider) -> None:
-        """Serve one composed path."""
-        self._decider = decider
-        self._settings = decider.settings
-        self._batches: OrderedDict[str, tuple[list[str], asyncio.Task[strategy_pb2.DecideBatchResponse]]] = (
-            OrderedDict()
-        )
+        """Start no thread before it is needed."""
+        self._decider, self._settings = decider, decider.settings
+        self._pool = ThreadPoolExecutor(decider.settings.bulk_deciders, "bulk")
+        self._lock = threading.Lock()
+        self._known: OrderedDict[str, tuple[int, Future[strategy_pb2.DecideBatchResponse]]] = OrderedDict()
 
-    @names_its_problems
-    async def Decide(
-        self, request: strategy_pb2.DecideRequest, context: grpc.aio.ServicerContext
-    ) -> strategy_pb2.DecideResponse:
-        """One shopper, one decision."""
-        within_s = fields.time_left_s(context, self._settings.decide_within_s)
-        ask = ask_from(request)
-        decision = await self._decider.decide(ask, within_s)
-        return strategy_pb2.DecideResponse(decision=decision_message(decision))
-
-    @names_its_problems
-    async def DecideBatch(
-        self, request: strategy_pb2.DecideBatchRequest, context: grpc.aio.ServicerContext
+    def decide_batch(
+        self, request: strategy_pb2.DecideBatchRequest, context: Context
     ) -> strategy_pb2.DecideBatchResponse:
         """Many shoppers in one message; the same batch_id gets the same answer for as long as it is remembered."""
-        left_s: float | None = context.time_remaining()
-        asks = asks_from(request, self._settings.request_rows)
-        batch_id, shopper_ids = asks[0].decision_id.rpartition("/")[0], list(request.shopper_ids)
-        if batch_id not in self._batches:
-            task = asyncio.get_running_loop().create_task(self._decide_batch(batch_id, asks, left_s))
-            self._batches[batch_id] = (shopper_ids, task)
-            task.add_done_callback(lambda done: self._forget_failure(batch_id, done))
-            if len(self._batches) > REMEMBERED_BATCHES:
-                self._batches.popitem(last=False)
-        same_ids, task = self._batches[batch_id]
-        if same_ids != shopper_ids:
+        within_s = fields.time_left_s(context, self._settings.bulk_within_s)
+        deadline_s = time.monotonic() + within_s
+        batch_id, asks = asks_from(request, self._settings.request_rows)
+        context.principal.take(len(asks))
+        fingerprint = hash(tuple(ask.shopper_id for ask in asks))
+        answer: Future[strategy_pb2.DecideBatchResponse] = Future()
+        with self._lock:
+            same, known = self._known.setdefault(batch_id, (fingerprint, answer))
+            while len(self._known) > REMEMBERED_BATCHES:
+                self._known.popitem(last=False)
+        if same != fingerprint:
             raise DecisionIdTaken(f"batch_id must be new for other shoppers, got {batch_id!r} again")
-        return await asyncio.shield(task)
+        if known is answer:
+            self._decide(batch_id, asks, deadline_s, answer)
+        return known.result()
 
-    async def _decide_batch(
-        self, batch_id: str, asks: list[Ask], left_s: float | None
-    ) -> strategy_pb2.DecideBatchResponse:
-        """Decide piece by piece, so that single decisions get their turn in between."""
-        decider, clock = self._decider, asyncio.get_running_loop().time
-        deadline_s = None if left_s is None else clock() + left_s
-        terms = decider.terms
-        columns = Columns(
-            strategy_pb2.DecideBatchResponse(
-                batch_id=batch_id,
-                shadow_price=terms.shadow_price,
-                release=terms.release,
-                plan_id=terms.plan_id,
-                decided_at_s=asks[0].at_s,
-                currency_code=terms.currency_code,
-            )
+    def _decide(
+        self, batch_id: str, asks: list[Ask], deadline_s: float, answer: "Future[strategy_pb2.DecideBatchResponse]"
+    ) -> None:
+        """Decide a request and keep its answer; a problem is told to who waits and not kept."""
+        try:
+            columns = Columns(self._begun(batch_id, asks[0].at_s))
+            for rows in self._pieces(asks, deadline_s):
+                columns.add(rows)
+        except BaseException as problem:
+            with self._lock:
+                self._known.pop(batch_id, None)
+            answer.set_exception(problem)
+            raise
+        answer.set_result(columns.message)
+
+    def _pieces(self, asks: list[Ask], deadline_s: float) -> Iterator[Rows]:
+        """The pieces' rows in order; a few pieces are on their way at the same time."""
+        pieces: Iterable[list[Ask]] = (asks[first : first + MOST_ROWS] for first in range(0, len(asks), MOST_ROWS))
+        running: list[Future[Rows]] = []
+        for piece in pieces:
+            running.append(self._pool.submit(self._decider.decide_rows, piece, deadline_s))
+            if len(running) == self._settings.bulk_deciders:
+                yield running.pop(0).result()
+        for piece_rows in running:
+            yield piece_rows.result()
+
+    def _begun(self, batch_id: str, at_s: int) -> strategy_pb2.DecideBatchResponse:
+        terms = self._decider.terms
+        return strategy_pb2.DecideBatchResponse(
+            batch_id=batch_id,
+            shadow_price=terms.shadow_price,
+            release=terms.release,
+            plan_id=terms.plan_id,
+            decided_at_s=at_s,
+            currency_code=terms.currency_code,
         )
-        for first in range(0, len(asks), self._settings.batch_rows):
-            within_s = self._settings.decide_within_s if deadline_s is None else deadline_s - clock()
-            columns.add(await decider.decide_rows(asks[first : first + self._settings.batch_rows], within_s))
-        return columns.message
 
-    def _forget_failure(self, batch_id: str, done: asyncio.Task[strategy_pb2.DecideBatchResponse]) -> None:
-        if done.cancelled() or done.exception() is not None:
-            self._batches.pop(batch_id, None)
+    def close(self) -> None:
+        """Finish what runs."""
+        self._pool.shutdown()
 
 
 def ask_from(request: strategy_pb2.DecideRequest) -> Ask:
@@ -96,28 +213,59 @@ def ask_from(request: strategy_pb2.DecideRequest) -> Ask:
     raises  InvalidRequest  naming the first field that breaks its rule
     """
     shopper_id = fields.required_id("shopper_id", request.shopper_id)
-    subject = f" (shopper {shopper_id!r})"
-    decision_id = fields.optional_id("decision_id", request.decision_id, subject) or uuid.uuid4().hex
-    at_s = fields.moment_or_now(request, subject)
-    if not request.HasField("max_candidates"):
-        return Ask(decision_id, shopper_id, at_s)
-    limit = fields.whole("max_candidates", request.max_candidates, 0, MOST_CANDIDATES, subject)
-    return Ask(decision_id, shopper_id, at_s, limit)
+    decision_id = request.decision_id or uuid.uuid4().hex
+    at_s = request.time_s if request.HasField("time_s") else int(time.time())
+    limit = request.max_candidates
+    if not (1 <= at_s <= fields.LAST_TIME_S and 0 <= limit <= MOST_CANDIDATES and len(decision_id) <= 50):
+        # Rare enough to name what is wrong in full.
+        subject = f" (shopper {shopper_id!r})"
+        fields.optional_id("decision_id", decision_id, subject)
+        fields.moment("time_s", at_s, subject)
+        fields.whole("max_candidates", limit, 0, MOST_CANDIDATES, subject)
+    return Ask(decision_id, shopper_id, at_s, limit, request.without_reasons)
 
 
-def asks_from(request: strategy_pb2.DecideBatchRequest, most_rows: int) -> list[Ask]:
-    """The asks in a columnar request.
+def asks_from(request: strategy_pb2.DecideBatchRequest, most_rows: int) -> tuple[str, list[Ask]]:
+    """The id of a columnar request and its asks.
 
     raises  InvalidRequest  naming the first field, or row, that breaks its rule
     """
-    n_rows = len(request.shopper_ids)
-    if not 1 <= n_rows <= most_rows:
-        raise InvalidRequest(f"shopper_ids must have between 1 and {most_rows} rows, got {n_rows}")
     if len(request.batch_id.encode()) > BATCH_ID_BYTES:
         raise InvalidRequest(f"batch_id must be at most {BATCH_ID_BYTES} bytes, got {len(request.batch_id.encode())}")
+    shopper_ids = shopper_ids_of(request)
+    n_rows = len(shopper_ids)
+    if not 1 <= n_rows <= most_rows:
+        raise InvalidRequest(f"shopper_ids must have between 1 and {most_rows} rows, got {n_rows}")
     batch_id = request.batch_id or uuid.uuid4().hex
-    at_s = fields.moment_or_now(request)
-    return [
-        Ask(f"{batch_id}/{row}", fields.required_id("shopper_ids", shopper_id, f" (row {row})"), at_s)
-        for row, shopper_id in enumerate(request.shopper_ids)
-    ]
+    times_s = list(request.times_s)
+    if times_s:
+        if len(times_s) != n_rows:
+            raise InvalidRequest(f"times_s must have one entry per row, {n_rows}, got {len(times_s)}")
+        fields.moment("times_s", min(times_s))
+        fields.moment("times_s", max(times_s))
+    else:
+        times_s = [fields.moment_or_now(request)] * n_rows
+    if min(map(len, shopper_ids)) == 0 or max(map(len, shopper_ids)) * 4 > fields.ID_BYTES:
+        for row, shopper_id in enumerate(shopper_ids):
+            fields.required_id("shopper_ids", shopper_id, f" (row {row})")
+    named = zip(shopper_ids, times_s, strict=True)
+    return batch_id, [Ask(f"{batch_id}/{row}", shopper_id, at_s) for row, (shopper_id, at_s) in enumerate(named)]
+
+
+def shopper_ids_of(request: strategy_pb2.DecideBatchRequest) -> list[str]:
+    """The shoppers of a columnar request, however it names them.
+
+    raises  InvalidRequest
+    """
+    ends = list(request.shopper_key_ends)
+    if not ends:
+        return list(request.shopper_ids)
+    if request.shopper_ids:
+        raise InvalidRequest("shopper_ids must be empty beside shopper_keys, got both")
+    keys, starts = request.shopper_keys, [0, *ends[:-1]]
+    if ends[-1] != len(keys) or any(end < start for start, end in zip(starts, ends, strict=True)):
+        raise InvalidRequest(f"shopper_key_ends must ascend to {len(keys)}, the length of shopper_keys, got {ends[-1]}")
+    try:
+        return [keys[start:end].decode() for start, end in zip(starts, ends, strict=True)]
+    except UnicodeDecodeError:
+        raise InvalidRequest("shopper_keys must be UTF-8 at every end, got bytes that are not") from None

@@ -5,6 +5,7 @@ In: a name of server.strategy. Out: an enum value of stratagem.v1, or a whole me
 
 from stratagem.v1 import event_pb2, strategy_pb2
 
+from server.batch import Batch, decision_of
 from server.strategy.actions import Action
 from server.strategy.decision import Candidate, Decision
 
@@ -28,6 +29,12 @@ RUNGS = {
     "cached": strategy_pb2.RUNG_CACHED,
     "safe_default": strategy_pb2.RUNG_SAFE_DEFAULT,
 }
+
+
+# Keys of fields on the wire: number << 3 | type, type 0 for whole numbers and 2 for messages.
+DECISION_OF_UNARY = bytes((strategy_pb2.DecideResponse.DECISION_FIELD_NUMBER << 3 | 2,))
+CALL_ID = bytes((strategy_pb2.DecideStreamResponse.CALL_ID_FIELD_NUMBER << 3,))
+DECISION_OF_STREAM = bytes((strategy_pb2.DecideStreamResponse.DECISION_FIELD_NUMBER << 3 | 2,))
 
 
 def action_message(action: Action) -> strategy_pb2.Action:
@@ -76,4 +83,31 @@ def decision_message(decision: Decision) -> strategy_pb2.Decision:
         plan_id=terms.plan_id,
         decided_at_s=decision.decided_at_s,
         currency_code=terms.currency_code,
+        vector_age_s=decision.vector_age_s,
+        predictions_age_s=decision.predictions_age_s,
     )
+
+
+def decision_bytes(batch: Batch | Decision, row: int) -> bytes:
+    """A Decision message as it stands on the wire, of a row of a batch or of a decision that stands alone."""
+    decision = batch if isinstance(batch, Decision) else decision_of(batch, row)
+    return bytes(decision_message(decision).SerializeToString())
+
+
+def decide_response(decision: bytes) -> bytes:
+    """A DecideResponse around a Decision message."""
+    return DECISION_OF_UNARY + varint(len(decision)) + decision
+
+
+def stream_response(call_id: int, decision: bytes) -> bytes:
+    """A DecideStreamResponse around a Decision message."""
+    return b"".join((CALL_ID, varint(call_id), DECISION_OF_STREAM, varint(len(decision)), decision))
+
+
+def varint(number: int) -> bytes:
+    """A whole number ≥ 0 as protobuf writes it."""
+    if number < 0x80:
+        return bytes((number,))
+    if number < 0x4000:
+        return bytes((number & 0x7F | 0x80, number >> 7))
+    return bytes((number & 0x7F | 0x80,)) + varint(number >> 7)

@@ -9,6 +9,8 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Protocol
 
+import numpy as np
+
 from kernels.event_history import Rings
 from server.state.encodings import Encodings
 from server.state.shopper import Keys, Shopper
@@ -17,24 +19,45 @@ from server.strategy.catalogue import Bools, Floats, Ints
 
 @dataclass(frozen=True)
 class Snapshot:
-    """States of a batch at one moment, as arrays.
+    """What a decision needs of a batch at one moment, as arrays; they may be read-only.
 
-    states        (batch, N_STATE) float64  zeros where the shopper is unknown
-    rings         (batch,) RING             the last events; zeros where the shopper is unknown
-    encodings     (batch,) ENCODING         what the encoder made of them, when it last did
-    last_event_s  (batch,) int64            newest event; 0 before the first
-    is_known      (batch,) bool
-    sent_row      (n_sent,) int64           row of each sent key
-    sent_key      (n_sent,) uint64          offer_key or campaign_key of what was sent
+    states           (batch, N_STATE) float64  zeros where the shopper is unknown
+    n_events         (batch,) int64            events that the encoder should know
+    encodings        (batch,) ENCODING         what it made of those that it knows
+    unseen_since_us  (batch,) int64            when the first event came that it does not know, if there is one
+    last_event_s     (batch,) int64            newest event; 0 before the first
+    is_known         (batch,) bool
+    sent_row         (n_sent,) int64           row of each sent key
+    sent_key         (n_sent,) uint64          offer_key or campaign_key of what was sent
     """
 
     states: Floats
-    rings: Rings
+    n_events: Ints
     encodings: Encodings
+    unseen_since_us: Ints
     last_event_s: Ints
     is_known: Bools
     sent_row: Ints
     sent_key: Keys
+
+    def of(self, rows: Ints) -> "Snapshot":
+        """The same for some of the rows.
+
+        rows  (n,) int64  ascending
+        """
+        place = np.full(self.is_known.size, -1, np.int64)
+        place[rows] = np.arange(rows.size)
+        sent_row = place[self.sent_row]
+        return Snapshot(
+            self.states[rows],
+            self.n_events[rows],
+            self.encodings[rows],
+            self.unseen_since_us[rows],
+            self.last_event_s[rows],
+            self.is_known[rows],
+            sent_row[sent_row >= 0],
+            self.sent_key[sent_row >= 0],
+        )
 
 
 @dataclass(frozen=True)
@@ -69,7 +92,11 @@ class States(Protocol):
     """A store of shoppers. Reads never wait for writes; a write is on disk when its future is done."""
 
     def read(self, shopper_ids: Sequence[str]) -> Snapshot:
-        """States of a batch, in its order."""
+        """What a decision needs of a batch, in its order."""
+        ...
+
+    def rings(self, shopper_ids: Sequence[str]) -> Rings:
+        """The last events of a batch, in its order; empty where the shopper is unknown."""
         ...
 
     def shopper(self, shopper_id: str) -> Shopper | None:

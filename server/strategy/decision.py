@@ -50,7 +50,11 @@ class Terms:
 
 @dataclass(frozen=True)
 class Decision:
-    """What to do for one shopper, what it is worth, and why."""
+    """What to do for one shopper, what it is worth, and why.
+
+    vector_age_s       how long the oldest event that the shopper's vector does not know has waited; 0: it knows all
+    predictions_age_s  how old the predictions are; 0 unless the rung is "cached"
+    """
 
     decision_id: str
     shopper_id: str
@@ -61,6 +65,8 @@ class Decision:
     reasons: tuple[Reason, ...]
     rung: RungName
     state_age_s: int
+    vector_age_s: float
+    predictions_age_s: float
     decided_at_s: int
     terms: Terms
 

@@ -54,9 +54,23 @@ def reasons_of(
 
 
 def safe_default_reason(left_s: float) -> Reason:
-    """Why nothing is done when the caller's time runs out."""
-    words = f"Nothing is done: {left_s * 1000:.0f} ms were left of the caller's deadline, too few to ask the models."
+    """Why nothing is done when the models cannot be asked and nothing is remembered of the shopper.
+
+    left_s  of the caller's time when it was given up
+    """
+    words = (
+        f"Nothing is done: {max(0.0, left_s) * 1000:.0f} ms were left of the caller's time without an answer of the "
+        "models, and none of an earlier decision is remembered."
+    )
     return Reason("safe_default", words)
+
+
+def cached_reason(age_s: float) -> Reason:
+    """That the predictions are those of an earlier decision."""
+    words = (
+        f"Decided from predictions {age_s:.0f} s old, at today's price and state: the models did not answer in time."
+    )
+    return Reason("cached", words)
 
 
 def worth(chosen: Candidate, runner_up: Candidate | None, terms: Terms) -> Reason:

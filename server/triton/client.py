@@ -1,10 +1,9 @@
 """Asks Triton: the encoder about shoppers' last events, the heads about everything that the strategy needs to know.
 
 In: event sequences, or features with what the encoder said. Out: Encodings and Predictions, checked to be finite, or a
-Problem in one sentence. Called by server/decide.py and the doors (`encode`, `predict`) and by the planner (`*_now`).
+Problem in one sentence. Called by server/decide.py, the doors and the planner.
 """
 
-import asyncio
 import time
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
@@ -25,26 +24,31 @@ from server.problems import InvalidRequest, ModelUnavailable, TooLate
 from server.state.encodings import TENSORS, VECTOR_WIDTH, Encodings, no_encodings
 from server.triton.messages import channel_options, reason_of, request_of
 
-ENCODER, HEADS = "encoder", "predictions"
+ENCODER, HEADS, OUTLOOK = "encoder", "heads", "predictions"
 SESSION, TRANSACTION, REVIEW = "session", "risk_transaction", "risk_review"
+PATIENT_S = 60.0  # of bulk work
 MOST_ROWS = 256  # max_batch_size of every config.pbtxt
 N_IN_FLIGHT = 4  # chunks of one large request: enough to keep the models busy, few enough to let others in
 
 Outputs = Mapping[str, tuple[type[np.generic], int]]
 Arrays = Mapping[str, NDArray[np.generic]]
+Metadata = Sequence[tuple[str, str]]
 
 # Spend is expected within 90 and within 365 days.
 N_SPEND_HORIZONS = 2
 HEAD_OUTPUTS: Outputs = {
     "category_prob": (np.float32, N_CATEGORIES),
-    "tag_prob": (np.float32, N_FUTURE_TAGS),
     "redeem_prob": (np.float32, N_OFFER_GROUPS),
     "redeem_prob_se": (np.float32, N_OFFER_GROUPS),
+    "spend_uplift": (np.float32, N_ARMS),
+    "spend_uplift_se": (np.float32, N_ARMS),
+}
+OUTLOOK_OUTPUTS: Outputs = {
+    **HEAD_OUTPUTS,
+    "tag_prob": (np.float32, N_FUTURE_TAGS),
     "buy_prob": (np.float32, N_OFFER_GROUPS),
     "click_prob": (np.float32, N_OFFER_GROUPS),
     "response_spend": (np.float32, N_OFFER_GROUPS),
-    "spend_uplift": (np.float32, N_ARMS),
-    "spend_uplift_se": (np.float32, N_ARMS),
     "expected_spend": (np.float32, N_SPEND_HORIZONS),
     "buy_90d_prob": (np.float32, 1),
 }
@@ -65,40 +69,73 @@ DATATYPES: dict[type[np.generic], str] = {np.float32: "FP32", np.int32: "INT32"}
 
 @dataclass(frozen=True)
 class Predictions:
-    """What the models say of a batch, read-only; the items are the encoder's.
+    """What a decision needs of a batch, read-only; the items are the encoder's.
 
     category_prob    (batch, N_CATEGORIES) float32    P(buys in the category within 7 days)
-    tag_prob         (batch, N_FUTURE_TAGS) float32   P(kernels.future_tags.FUTURE_TAGS)
     redeem_prob      (batch, N_OFFER_GROUPS) float32  P(redeems an offer of the group within 28 days | it is sent)
     redeem_prob_se   (batch, N_OFFER_GROUPS) float32  its standard error
-    buy_prob         (batch, N_OFFER_GROUPS) float32  P(buys what the group covers within 28 days | it is sent)
-    click_prob       (batch, N_OFFER_GROUPS) float32  P(clicks | it is sent); 0 where the shop knows no clicks
-    response_spend   (batch, N_OFFER_GROUPS) float32  spend on it in 28 days | it is sent, currency units
     spend_uplift     (batch, N_ARMS) float32          what being sent the arm adds to 28 days' spend, currency units
     spend_uplift_se  (batch, N_ARMS) float32          its standard error
-    expected_spend   (batch, N_SPEND_HORIZONS) float32  spend within 90 and 365 days, currency units
-    buy_90d_prob     (batch, 1) float32               P(any order within 90 days)
     item_index       (batch, N_TOP_ITEMS) int32       vocabulary indexes, likeliest first; 0 pads
     item_prob        (batch, N_TOP_ITEMS) float32     P(buys the item within 7 days), descending
     """
 
     category_prob: NDArray[np.float32]
-    tag_prob: NDArray[np.float32]
     redeem_prob: NDArray[np.float32]
     redeem_prob_se: NDArray[np.float32]
-    buy_prob: NDArray[np.float32]
-    click_prob: NDArray[np.float32]
-    response_spend: NDArray[np.float32]
     spend_uplift: NDArray[np.float32]
     spend_uplift_se: NDArray[np.float32]
-    expected_spend: NDArray[np.float32]
-    buy_90d_prob: NDArray[np.float32]
     item_index: NDArray[np.int32]
     item_prob: NDArray[np.float32]
 
 
+class Asked:
+    """A question on its way to Triton."""
+
+    def __init__(
+        self, models: "Models", model: str, calls: "Sequence[grpc.Future]", outputs: Outputs, n_rows: int
+    ) -> None:
+        """Keep what is needed to read the answer; made by Models."""
+        self._models = models
+        self._model = model
+        self._calls = calls
+        self._outputs = outputs
+        self._n_rows = n_rows
+
+    def has_come(self, within_s: float) -> bool:
+        """Wait for the answer, good or bad; False if it has not come within the time."""
+        deadline_s = time.monotonic() + within_s
+        try:
+            for call in self._calls:
+                call.exception(timeout=max(0.0, deadline_s - time.monotonic()))
+        except grpc.FutureTimeoutError:
+            return False
+        except grpc.FutureCancelledError:
+            return True
+        return True
+
+    def answer(self) -> Arrays:
+        """Wait for the answer and return it by tensor name, read-only.
+
+        raises  ModelUnavailable, TooLate
+        """
+        try:
+            return _joined(self._model, [call.result() for call in self._calls], self._outputs, self._n_rows)
+        except grpc.RpcError as error:
+            raise self._models.problem(self._model, error) from error
+        except grpc.FutureCancelledError:
+            raise TooLate(f"{self._model} must answer in time, got nothing from {self._models.address}") from None
+        finally:
+            self.give_up()
+
+    def give_up(self) -> None:
+        """Need the answer no more."""
+        for call in self._calls:
+            call.cancel()
+
+
 class Models:
-    """The models behind one Triton address. Channels open at first use; `predict` stays with its first event loop."""
+    """The models behind one Triton address, for any thread. The channel opens at first use."""
 
     def __init__(self, address: str) -> None:
         """Remember where to ask.
@@ -107,7 +144,7 @@ class Models:
         """
         self.address = address
 
-    async def encode(self, events: EventHistory, within_s: float) -> Encodings:
+    def encode(self, events: EventHistory, within_s: float = PATIENT_S) -> Encodings:
         """Encode the last events of a batch; more than MOST_ROWS rows become several calls.
 
         events    (batch, LENGTH)
@@ -115,11 +152,11 @@ class Models:
         returns   (batch,) ENCODING; n_events and encoder are the caller's to fill
         raises    InvalidRequest, ModelUnavailable, TooLate
         """
-        tensors = _event_tensors(events)
-        return _encodings(await self._ask(ENCODER, tensors, TENSORS, within_s), events.item.shape[0])
+        told = self._ask(ENCODER, _event_tensors(events), TENSORS, within_s)
+        return _encodings(told, events.item.shape[0])
 
-    async def predict(self, features: NDArray[np.float32], encodings: Encodings, within_s: float) -> Predictions:
-        """Predict for a batch; more than MOST_ROWS rows become several calls.
+    def predict(self, features: NDArray[np.float32], encodings: Encodings, within_s: float = PATIENT_S) -> Predictions:
+        """Predict what a decision needs of a batch; more than MOST_ROWS rows become several calls.
 
         features   (batch, N_FEATURES) float32  as kernels.features.columns names them; finite
         encodings  (batch,) ENCODING            of the same shoppers
@@ -127,10 +164,35 @@ class Models:
         returns    one row per row
         raises     InvalidRequest, ModelUnavailable, TooLate
         """
-        tensors = _head_tensors(features, encodings)
-        return _predictions(await self._ask(HEADS, tensors, HEAD_OUTPUTS, within_s), encodings)
+        return predictions_of(self._ask(HEADS, _head_tensors(features, encodings), HEAD_OUTPUTS, within_s), encodings)
 
-    async def ask(self, model: str, tensors: Arrays, within_s: float) -> Arrays:
+    def asked(
+        self, features: NDArray[np.float32], encodings: Encodings, within_s: float, metadata: Metadata = ()
+    ) -> Asked:
+        """Send what `predict` asks and do not wait; `predictions_of` reads the answer.
+
+        features   (batch, N_FEATURES) float32, batch at most MOST_ROWS
+        encodings  (batch,) ENCODING
+        within_s   after which Triton need not answer
+        metadata   of the call, such as the trace that it belongs to
+        raises     InvalidRequest
+        """
+        request = request_of(HEADS, _head_tensors(features, encodings))
+        call = self._stub.ModelInfer.future(request, timeout=within_s, metadata=metadata)
+        return Asked(self, HEADS, [call], HEAD_OUTPUTS, features.shape[0])
+
+    def foretell(self, features: NDArray[np.float32], encodings: Encodings, within_s: float = PATIENT_S) -> Arrays:
+        """Foretell what a profile tells, by the full models.
+
+        features   (batch, N_FEATURES) float32
+        encodings  (batch,) ENCODING
+        within_s   for all of it
+        returns    (batch, width) by the names of OUTLOOK_OUTPUTS
+        raises     InvalidRequest, ModelUnavailable, TooLate
+        """
+        return self._ask(OUTLOOK, _head_tensors(features, encodings), OUTLOOK_OUTPUTS, within_s)
+
+    def ask(self, model: str, tensors: Arrays, within_s: float) -> Arrays:
         """Ask one of the models that not every release has.
 
         model     of SOMETIMES
@@ -139,48 +201,9 @@ class Models:
         returns   (batch, width) by name
         raises    ModelUnavailable, TooLate
         """
-        return await self._ask(model, tensors, SOMETIMES[model], within_s)
+        return self._ask(model, tensors, SOMETIMES[model], within_s)
 
-    def encode_now(self, events: EventHistory, within_s: float = 60.0) -> Encodings:
-        """Do what `encode` does from a thread without an event loop: for bulk work.
-
-        events    (batch, LENGTH)
-        within_s  for all of it
-        returns   (batch,) ENCODING
-        raises    InvalidRequest, ModelUnavailable, TooLate
-        """
-        tensors = _event_tensors(events)
-        return _encodings(self._ask_now(ENCODER, tensors, TENSORS, within_s), events.item.shape[0])
-
-    def predict_now(self, features: NDArray[np.float32], encodings: Encodings, within_s: float = 60.0) -> Predictions:
-        """Do what `predict` does from a thread without an event loop: for bulk work.
-
-        features   (batch, N_FEATURES) float32
-        encodings  (batch,) ENCODING
-        within_s   for all of it
-        returns    one row per row
-        raises     InvalidRequest, ModelUnavailable, TooLate
-        """
-        tensors = _head_tensors(features, encodings)
-        return _predictions(self._ask_now(HEADS, tensors, HEAD_OUTPUTS, within_s), encodings)
-
-    async def _ask(self, model: str, tensors: Arrays, outputs: Outputs, within_s: float) -> Arrays:
-        deadline_s = time.monotonic() + within_s
-        gate = asyncio.Semaphore(N_IN_FLIGHT)
-
-        async def answer(request: service_pb2.ModelInferRequest) -> service_pb2.ModelInferResponse:
-            async with gate:
-                return await self._stub.ModelInfer(request, timeout=_left_s(deadline_s, within_s))
-
-        requests = list(_requests(model, tensors))
-        try:
-            if len(requests) == 1:  # the usual case needs no task
-                return _joined(model, [await answer(requests[0])], outputs, _n_rows(tensors))
-            return _joined(model, await asyncio.gather(*map(answer, requests)), outputs, _n_rows(tensors))
-        except grpc.RpcError as error:
-            raise self._problem(model, error, within_s) from error
-
-    def _ask_now(self, model: str, tensors: Arrays, outputs: Outputs, within_s: float) -> Arrays:
+    def _ask(self, model: str, tensors: Arrays, outputs: Outputs, within_s: float) -> Arrays:
         deadline_s = time.monotonic() + within_s
         answers: list[service_pb2.ModelInferResponse] = []
         running: deque[grpc.Future] = deque()
@@ -188,53 +211,43 @@ class Models:
             for request in _requests(model, tensors):
                 if len(running) == N_IN_FLIGHT:
                     answers.append(running.popleft().result())
-                running.append(self._blocking_stub.ModelInfer.future(request, timeout=_left_s(deadline_s, within_s)))
+                running.append(self._stub.ModelInfer.future(request, timeout=_left_s(deadline_s, within_s)))
             while running:
                 answers.append(running.popleft().result())
             return _joined(model, answers, outputs, _n_rows(tensors))
         except grpc.RpcError as error:
-            raise self._problem(model, error, within_s) from error
+            raise self.problem(model, error) from error
         finally:
             for call in running:
                 call.cancel()
 
-    async def is_ready(self, within_s: float = 1.0) -> bool:
+    def is_ready(self, within_s: float = 1.0) -> bool:
         """Whether Triton answers and encoder and heads are loaded."""
         try:
-            for model in (ENCODER, HEADS):
-                asked = service_pb2.ModelReadyRequest(name=model)
-                if not (await self._stub.ModelReady(asked, timeout=within_s)).ready:
-                    return False
+            return all(
+                self._stub.ModelReady(service_pb2.ModelReadyRequest(name=model), timeout=within_s).ready
+                for model in (ENCODER, HEADS)
+            )
         except grpc.RpcError:
             return False
-        return True
 
-    async def close(self) -> None:
-        """Close the channels that were opened."""
+    def close(self) -> None:
+        """Close the channel if it was opened."""
         if "_channel" in self.__dict__:
-            await self._channel.close()
-        if "_blocking_channel" in self.__dict__:
-            self._blocking_channel.close()
+            self._channel.close()
 
     @cached_property
-    def _channel(self) -> grpc.aio.Channel:
-        return grpc.aio.insecure_channel(self.address, options=channel_options(self.address))
+    def _channel(self) -> grpc.Channel:
+        return grpc.insecure_channel(self.address, options=channel_options(self.address))
 
     @cached_property
     def _stub(self) -> GRPCInferenceServiceStub:
         return GRPCInferenceServiceStub(self._channel)
 
-    @cached_property
-    def _blocking_channel(self) -> grpc.Channel:
-        return grpc.insecure_channel(self.address, options=channel_options(self.address))
-
-    @cached_property
-    def _blocking_stub(self) -> GRPCInferenceServiceStub:
-        return GRPCInferenceServiceStub(self._blocking_channel)
-
-    def _problem(self, model: str, error: grpc.RpcError, within_s: float) -> ModelUnavailable | TooLate:
+    def problem(self, model: str, error: grpc.RpcError) -> ModelUnavailable | TooLate:
+        """What went wrong, in our words."""
         if error.code() == grpc.StatusCode.DEADLINE_EXCEEDED:
-            return TooLate(f"{model} must answer within {within_s * 1000:.0f} ms, got nothing from {self.address}")
+            return TooLate(f"{model} must answer in time, got nothing from {self.address}")
         return ModelUnavailable(f"Triton at {self.address} must answer {model}, got: {reason_of(error)}")
 
 
@@ -295,7 +308,8 @@ def _encodings(arrays: Arrays, n_rows: int) -> Encodings:
     return encodings
 
 
-def _predictions(arrays: Arrays, encodings: Encodings) -> Predictions:
+def predictions_of(arrays: Arrays, encodings: Encodings) -> Predictions:
+    """What the heads answered, beside what the encoder had said."""
     return Predictions(**arrays, item_index=encodings["item_index"], item_prob=encodings["item_prob"])  # type: ignore[arg-type]  # the datatypes were compared
 
 

@@ -16,7 +16,7 @@ from server.state.embedded import EmbeddedStates
 from server.state.encodings import ENCODING, is_stale, no_encodings
 from server.state.loading import shoppers_of
 from server.state.store import Happening
-from server.triton.client import Models
+from server.triton.client import PATIENT_S, Models
 from tests.server.doors import Doors, fill, settings_in
 from tests.tiny_repository import AS_OF_S, DAY_S, local_answers
 
@@ -41,27 +41,27 @@ def viewed(shopper_id: str, event_id: str = "viewed") -> Happening:
 
 def test_the_encoder_runs_once_until_the_shopper_does_something_new(encoder: Encoder, tiny_repository: Path) -> None:
     asked = ["shopper-1", "shopper-2", "shopper-3"]
-    first = encoder.freshened_now(asked, encoder.states.read(asked))
-    assert encoder.rows == {"stale": 3, "fresh": 0}
-    told = vars(read_rings(first.rings))
+    first = encoder.freshened(asked, encoder.states.read(asked), PATIENT_S)
+    assert (encoder.rows["stale"], encoder.rows["fresh"]) == (3, 0)
+    told = vars(read_rings(encoder.states.rings(asked)))
     expected = local_answers(tiny_repository, "encoder", {f"event_{name}": told[name] for name in COLUMNS})
     for name, array in expected.items():
         # The same graph in another process: a batch may be summed in another order.
         np.testing.assert_allclose(first.encodings[name], array, rtol=1e-6, atol=1e-6)
     encoder.states.apply([viewed("shopper-2")]).result()
-    again = encoder.freshened_now(asked, encoder.states.read(asked))
-    assert encoder.rows == {"stale": 4, "fresh": 2}
+    again = encoder.freshened(asked, encoder.states.read(asked), PATIENT_S)
+    assert (encoder.rows["stale"], encoder.rows["fresh"]) == (4, 2)
     same = again.encodings["shopper_vector"] == first.encodings["shopper_vector"]
     assert same.all(axis=1).tolist() == [True, False, True]
     assert again.encodings["n_events"].tolist() == [5, 6, 5]
 
 
 def test_what_another_encoder_made_is_stale(encoder: Encoder) -> None:
-    encoder.freshened_now(["shopper-1"], encoder.states.read(["shopper-1"]))
+    encoder.freshened(["shopper-1"], encoder.states.read(["shopper-1"]), PATIENT_S)
     encoder.states.apply([viewed("shopper-2")]).result()  # one writer: what was to be kept is kept now
     other = Encoder(encoder.models, encoder.states, "another")
-    other.freshened_now(["shopper-1"], encoder.states.read(["shopper-1"]))
-    assert other.rows == {"stale": 1, "fresh": 0}
+    other.freshened(["shopper-1"], encoder.states.read(["shopper-1"]), PATIENT_S)
+    assert (other.rows["stale"], other.rows["fresh"]) == (1, 0)
 
 
 def test_an_encoding_of_a_shopper_who_is_gone_is_not_kept(encoder: Encoder) -> None:
@@ -96,7 +96,7 @@ def test_a_loaded_shop_has_the_rings_of_its_ledger(tmp_path: Path, tiny_reposito
     states = EmbeddedStates(tmp_path / "state", "vocabulary", 64)
     try:
         states.load(shoppers_of(ledger, names, {}, items))
-        rings = states.read(names).rings
+        rings = states.rings(names)
     finally:
         states.close()
     assert rings.tobytes() == rings_of(ledger.deeds).tobytes()

@@ -1,5 +1,6 @@
 """The four services over a real channel, a real Triton, a real store and a real log; each status is provoked once."""
 
+import re
 import shutil
 import socket
 import threading
@@ -248,15 +249,19 @@ def test_a_decision_id_of_another_shopper_already_exists(doors: Doors) -> None:
     assert words == "decision_id must be new for another shopper, got 'd' of 'shopper-1' (shopper 'shopper-2')"
 
 
-def test_a_triton_that_is_gone_is_unavailable_and_the_health_says_so(filled: Settings) -> None:
+def test_without_a_triton_nothing_is_done_and_the_health_says_so(filled: Settings) -> None:
     with socket.socket() as closed:  # bound and never listening: nobody answers there
         closed.bind(("127.0.0.1", 0))
         with open_doors(filled, f"127.0.0.1:{closed.getsockname()[1]}") as doors:
-            code, words = problem_of(lambda: doors.strategy.Decide(ask(decision_id="d")))
+            decision = doors.strategy.Decide(ask(decision_id="d")).decision
+            assert decision.rung == strategy_pb2.RUNG_SAFE_DEFAULT
+            assert decision.action.kind == strategy_pb2.ACTION_KIND_NOTHING
+            assert health_of(doors) == health_pb2.HealthCheckResponse.NOT_SERVING
+            assert [record["rung"] for record in read_log(doors.settings.log)] == ["safe_default"]
+            recommend = recommendation_pb2.RecommendRequest(shopper_id="shopper-3")
+            code, words = problem_of(lambda: doors.recommendation.Recommend(recommend))
             assert code == grpc.StatusCode.UNAVAILABLE
             assert words.startswith("Triton at 127.0.0.1:")
-            assert health_of(doors) == health_pb2.HealthCheckResponse.NOT_SERVING
-            assert list(read_log(doors.settings.log)) == []
             # What is known needs no model; only the outlook is left out.
             profile = doors.profile.Get(profile_pb2.GetRequest(shopper_id="shopper-3", time_s=AS_OF_S))
             assert profile.summary.n_orders == 5
@@ -282,13 +287,13 @@ def test_health_serves_and_reflection_lists_the_services(doors: Doors) -> None:
 
 
 def test_too_little_time_gets_the_safe_default_and_it_is_counted(filled: Settings, tiny_triton: str) -> None:
-    hurried = filled.model_copy(update={"reserve_s": 1.0, "decide_within_s": 0.5})
+    hurried = filled.model_copy(update={"reserve_s": 1.0, "decide_within_s": 0.5, "bulk_within_s": 0.5})
     with open_doors(hurried, tiny_triton) as doors:
         decision = doors.strategy.Decide(ask()).decision
         assert decision.rung == strategy_pb2.RUNG_SAFE_DEFAULT
         assert decision.action.kind == strategy_pb2.ACTION_KIND_NOTHING
         assert decision.propensity == 1.0
-        assert decision.reasons[0].words.startswith("Nothing is done: 500 ms were left")
+        assert re.match(r"Nothing is done: [45]\d\d ms were left of the caller's time", decision.reasons[0].words)
         rows = doors.strategy.DecideBatch(strategy_pb2.DecideBatchRequest(shopper_ids=["shopper-1", "nobody"]))
         assert list(rows.rungs) == [strategy_pb2.RUNG_SAFE_DEFAULT, strategy_pb2.RUNG_UNSPECIFIED]
         assert doors.gateway.decider.rungs["safe_default"] == 2

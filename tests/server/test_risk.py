@@ -1,6 +1,5 @@
 """RiskService: served features are training's bit for bit, answers are the model's, and each refusal has its status."""
 
-import asyncio
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -14,12 +13,14 @@ from stratagem.v1 import risk_pb2, risk_pb2_grpc
 
 from kernels.review_ngrams import N_BUCKETS, review_ngrams
 from kernels.risk_features import N_RISK_FEATURES, REASONS, RISK_FEATURES, sentence_of
+from server.gateway.doors import Doors
 from server.gateway.risk import KEYS, RiskServicer, features_of
 from server.repository import Repository, open_repository
 from server.settings import Settings
 from server.triton.client import REVIEW, TRANSACTION, Models
 from server.triton.environment import Environment
 from server.triton.process import serving
+from server.wire.server import WireServer
 from training.configs import config_of
 from training.models import risk_review, risk_transaction
 from training.risk import KEYS as COLUMNS
@@ -130,21 +131,29 @@ def triton(
 def asked(repository: Repository, triton: str, method: str, *requests: object) -> list[object]:
     """Answers, or the problems, of a gateway with this one door, over a real channel."""
 
-    async def run() -> list[object]:
-        server, models = grpc.aio.server(), Models(triton)
-        settings = Settings(decide_within_s=PATIENT_S)
-        risk_pb2_grpc.add_RiskServiceServicer_to_server(RiskServicer(repository, models, settings), server)
-        port = server.add_insecure_port("127.0.0.1:0")
-        await server.start()
-        try:
-            async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
-                call = getattr(risk_pb2_grpc.RiskServiceStub(channel), method)
-                return list(await asyncio.gather(*map(call, requests), return_exceptions=True))
-        finally:
-            await models.close()
-            await server.stop(0)
-
-    return asyncio.run(run())
+    models, doors = Models(triton), Doors(2, "door")
+    servicer = RiskServicer(repository, models, Settings(decide_within_s=PATIENT_S))
+    service = risk_pb2.DESCRIPTOR.services_by_name["RiskService"]
+    server = WireServer(
+        {
+            f"/{service.full_name}/{each.name}": doors.unary(
+                getattr(servicer, each.name), each.input_type._concrete_class
+            )
+            for each in service.methods
+        },
+        (),
+    )
+    port = server.listen("127.0.0.1:0")
+    server.start()
+    try:
+        with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
+            call = getattr(risk_pb2_grpc.RiskServiceStub(channel), method)
+            running = [call.future(request) for request in requests]
+            return [future.exception() or future.result() for future in running]
+    finally:
+        server.stop(PATIENT_S)
+        doors.close()
+        models.close()
 
 
 @pytest.fixture(scope="module")

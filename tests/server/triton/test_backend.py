@@ -11,7 +11,7 @@ from google.protobuf import json_format, text_format
 from tritonclient.grpc import InferenceServerClient, InferInput, model_config_pb2
 from tritonclient.utils import InferenceServerException
 
-from server.triton.client import HEAD_OUTPUTS
+from server.triton.client import OUTLOOK_OUTPUTS
 from server.triton.environment import Environment
 from server.triton.process import started
 from tests.tiny_repository import local_answers, tiny_inputs
@@ -112,7 +112,7 @@ def test_tensors_left_out_of_the_config_are_taken_from_the_graph(client: Inferen
     client.load_model("predictions", config=json.dumps(bare))
     served = client.get_model_config("predictions", as_json=True)["config"]
     assert [(tensor["name"], tensor["dims"]) for tensor in served["output"]] == [
-        (name, [str(width)]) for name, (_, width) in HEAD_OUTPUTS.items()
+        (name, [str(width)]) for name, (_, width) in OUTLOOK_OUTPUTS.items()
     ]
 
 

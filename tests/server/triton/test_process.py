@@ -1,6 +1,5 @@
 """Starting, testing and ending a real Triton; nothing outlives its parent."""
 
-import asyncio
 import os
 import shutil
 import signal
@@ -60,13 +59,13 @@ def test_every_door_is_on_loopback_and_the_metrics_are_one(running: Running) -> 
 
 def test_a_killed_server_is_unavailable_in_one_sentence(running: Running) -> None:
     models = Models(running.address)
-    models.predict_now(tiny_features(1), tiny_encodings(1))
+    models.predict(tiny_features(1), tiny_encodings(1))
     family = descendants(running.guard.pid)
     os.kill(family[0], signal.SIGKILL)
     assert ends_within(family, END_S)
-    with pytest.raises(ModelUnavailable, match=f"^Triton at {running.address} must answer predictions, got: .+$"):
-        models.predict_now(tiny_features(1), tiny_encodings(1))
-    asyncio.run(models.close())
+    with pytest.raises(ModelUnavailable, match=f"^Triton at {running.address} must answer heads, got: .+$"):
+        models.predict(tiny_features(1), tiny_encodings(1))
+    models.close()
 
 
 def test_the_server_ends_with_the_block_and_leaves_no_process_and_no_shared_memory(

@@ -1,0 +1,191 @@
+"""Asks that wait become micro-batches: a bounded queue, threads that empty it, and one that minds the deadlines.
+
+In: asks, one by one. Out: calls of Decider.decide with all that waited. Called by the doors' threads; the queue refuses
+at once what it could only keep waiting.
+"""
+
+import threading
+import time
+from collections import OrderedDict, deque
+from collections.abc import Callable
+
+from server.decide import Decider, Pending, Wording
+from server.problems import DecisionIdTaken, Overloaded, Problem
+from server.settings import Settings
+
+# The minder looks this often at least while anybody waits.
+MINDS_EVERY_S = 0.002
+# Share of the newest batch in the running mean of what a row takes.
+NEWEST = 0.1
+
+
+class Waiting:
+    """The queue before one Decider.
+
+    row_s  what one decision takes of this process when it is busy, a running mean; 0 before the first
+    """
+
+    def __init__(self, decider: Decider, word: Wording, settings: Settings) -> None:
+        """Start the threads."""
+        self._decider, self._word, self._settings = decider, word, settings
+        self._queue: deque[Pending] = deque()
+        lock = threading.Lock()
+        self._changed, self._all_busy = threading.Condition(lock), threading.Condition(lock)
+        self._n_running = 0
+        self._is_closed = False
+        self.row_s = 0.0
+        self.repeats = Repeats(settings.remembered_decisions)
+        self._threads = [
+            threading.Thread(target=self._work, name=f"decider-{number}", daemon=True)
+            for number in range(settings.deciders)
+        ]
+        self._threads.append(threading.Thread(target=self._mind, name="minder", daemon=True))
+        for thread in self._threads:
+            thread.start()
+
+    @property
+    def n_waiting(self) -> int:
+        """Asks in the queue."""
+        return len(self._queue)
+
+    @property
+    def most_rows(self) -> int:
+        """How long the queue may be now: what can be decided in `queue_s`, and never more than `queue_rows`."""
+        if not self.row_s:
+            return self._settings.queue_rows
+        return min(self._settings.queue_rows, max(self._settings.batch_rows, int(self._settings.queue_s / self.row_s)))
+
+    def submit(self, pending: Pending, is_named: bool) -> None:
+        """Queue an ask, or answer it at once where the same was answered before.
+
+        is_named  whether the caller chose the decision_id: only then can it come again
+        raises    DecisionIdTaken  if the id was given to another shopper
+        """
+        if is_named and not self.repeats.is_new(pending):
+            return
+        with self._changed:
+            if len(self._queue) < self.most_rows and not self._is_closed:
+                self._queue.append(pending)
+                # Who runs looks again when it is done; only an idle thread needs to be woken.
+                if self._n_running < self._settings.deciders:
+                    self._changed.notify()
+                else:
+                    self._all_busy.notify()
+                return
+            problem = Overloaded(
+                f"the queue must hold fewer than {self.most_rows} asks, got as many", self._drained_s()
+            )
+        pending.reply(problem)
+
+    def _drained_s(self) -> float:
+        """About when the queue of now is decided."""
+        return max(0.005, len(self._queue) * self.row_s)
+
+    def _work(self) -> None:
+        while True:
+            with self._changed:
+                self._changed.wait_for(self._is_due, None)
+                if self._is_closed and not self._queue:
+                    return
+                taken = [self._queue.popleft() for _ in range(min(len(self._queue), self._settings.batch_rows))]
+                self._n_running += 1
+            began_s = time.monotonic()
+            self._decide(taken, began_s)
+            with self._changed:
+                self._n_running -= 1
+                # Two batches overlap, so a busy second decides about two batches a batch's time.
+                row_s = (time.monotonic() - began_s) / len(taken) / max(1, min(2, self._n_running + 1))
+                if len(taken) >= self._settings.batch_rows // 4:
+                    self.row_s += NEWEST * (row_s - self.row_s) if self.row_s else row_s
+                if self._queue:
+                    self._changed.notify()
+
+    def _is_due(self) -> bool:
+        return bool(self._queue) or self._is_closed
+
+    def _is_crowded(self) -> bool:
+        return (bool(self._queue) and self._n_running == self._settings.deciders) or self._is_closed
+
+    def _decide(self, taken: list[Pending], now_s: float) -> None:
+        latest_s = now_s + self._settings.reserve_s
+        hurried = [pending for pending in taken if pending.deadline_s <= latest_s]
+        if hurried:
+            self._decider.decide(hurried, self._word, with_models=False)
+            taken = [pending for pending in taken if pending.deadline_s > latest_s]
+        if taken:
+            self._decider.decide(taken, self._word)
+
+    def _mind(self) -> None:
+        """Answer those whose time runs out while every decider waits for the models."""
+        while True:
+            with self._all_busy:
+                self._all_busy.wait_for(self._is_crowded)
+                if self._is_closed:
+                    return
+                self._all_busy.wait_for(lambda: self._is_closed, MINDS_EVERY_S)
+                latest_s = time.monotonic() + self._settings.reserve_s
+                due = [pending for pending in self._queue if pending.deadline_s <= latest_s]
+                if due:
+                    gone = set(map(id, due))
+                    self._queue = deque(pending for pending in self._queue if id(pending) not in gone)
+            if due:
+                self._decider.decide(due, self._word, with_models=False)
+
+    def close(self) -> None:
+        """Decide what waits, then stop."""
+        with self._changed:
+            self._is_closed = True
+            self._changed.notify_all()
+            self._all_busy.notify_all()
+        for thread in self._threads:
+            thread.join()
+
+
+class Repeats:
+    """Answers by decision_id, so that a retry gets the same one; the oldest are forgotten."""
+
+    def __init__(self, most: int) -> None:
+        """Remember nothing yet."""
+        self._most = most
+        self._lock = threading.Lock()
+        # decision_id -> the shopper, and the answer or who waits for it.
+        self._known: OrderedDict[str, tuple[str, bytes | list[Callable[[bytes | Problem], None]]]] = OrderedDict()
+
+    def is_new(self, pending: Pending) -> bool:
+        """Whether the ask must be decided; if not, it is answered here, now or with the first of its id.
+
+        raises  DecisionIdTaken
+        """
+        decision_id, shopper_id = pending.ask.decision_id, pending.ask.shopper_id
+        with self._lock:
+            first_id, answer = self._known.setdefault(decision_id, (shopper_id, []))
+            if first_id == shopper_id and isinstance(answer, list):
+                answer.append(pending.reply)
+                if len(answer) > 1:
+                    return False
+                self._forget()
+                pending.reply = lambda answer: self.settle(decision_id, answer)
+                return True
+        if first_id != shopper_id or isinstance(answer, list):
+            raise DecisionIdTaken(
+                f"decision_id must be new for another shopper, got {decision_id!r} of {first_id!r} "
+                f"(shopper {shopper_id!r})"
+            )
+        pending.reply(answer)
+        return False
+
+    def _forget(self) -> None:
+        """Drop the oldest answers; an ask that is still open stays, and so does what is younger."""
+        while len(self._known) > self._most and isinstance(next(iter(self._known.values()))[1], bytes):
+            self._known.popitem(last=False)
+
+    def settle(self, decision_id: str, answer: bytes | Problem) -> None:
+        """Give the answer to everybody who asked under an id; a problem is not remembered."""
+        with self._lock:
+            shopper_id, waiting = self._known.pop(decision_id, ("", []))
+            if isinstance(answer, bytes):
+                self._known[decision_id] = (shopper_id, answer)
+                self._forget()
+        if isinstance(waiting, list):
+            for reply in waiting:
+                reply(answer)
