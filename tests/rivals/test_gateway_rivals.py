@@ -17,7 +17,14 @@ from server.triton.messages import arrays_of
 from tests.benchmarks.rivals.gateway import messages, ten_actions
 from tests.benchmarks.rivals.gateway.answers import WrongAnswers, check_answers
 from tests.benchmarks.rivals.gateway.doors import Door, Server, new_door
-from tests.benchmarks.rivals.gateway.driver import DEBIAN_PACKAGE, Load, alternated_rates, requests_per_s
+from tests.benchmarks.rivals.gateway.driver import (
+    DEBIAN_PACKAGE,
+    Load,
+    alternated,
+    alternated_rates,
+    driven,
+    requests_per_s,
+)
 from tests.benchmarks.rivals.gateway.ensemble import ENSEMBLE, heads_of
 from tests.benchmarks.rivals.gateway.starting import (
     ECHOES,
@@ -156,10 +163,12 @@ def test_the_driver_counts_every_message_of_every_kind_of_call(door: Door) -> No
     with echo("wire", door) as server:
         drives = {"unary": lambda: requests_per_s(server, unary), "stream": lambda: requests_per_s(server, stream)}
         rates = alternated_rates(drives, 2)
+        _, costs = alternated({"unary": lambda: driven(server, unary)}, 1)
     assert {name: (taken.shape, bool((taken > 0).all())) for name, taken in rates.items()} == {
         "unary": ((2,), True),
         "stream": ((2,), True),
     }
+    assert costs["unary"][0] > 1  # a microsecond: no server of ours is that fast
 
 
 def test_the_driver_refuses_a_figure_made_of_refusals(door: Door) -> None:

@@ -16,7 +16,14 @@ from rich.table import Table
 from server.triton.process import serving
 from tests.benchmarks.rivals.gateway import messages
 from tests.benchmarks.rivals.gateway.doors import Server, new_door
-from tests.benchmarks.rivals.gateway.driver import Load, alternated_rates, median_of, quartiles_of, requests_per_s
+from tests.benchmarks.rivals.gateway.driver import (
+    Driven,
+    Load,
+    alternated,
+    driven,
+    medians_of,
+    spreads_of,
+)
 from tests.benchmarks.rivals.gateway.ensemble import ENSEMBLE, heads_of
 from tests.benchmarks.rivals.gateway.starting import (
     ECHOES,
@@ -31,7 +38,7 @@ SERVER_CORES, DRIVER_CORES = {0}, {1}
 REPOSITORY = Path("model_repository")
 N_ASKS = 1_000
 
-Drives = dict[str, Callable[[], float]]
+Drives = dict[str, Callable[[], Driven]]
 
 
 @contextmanager
@@ -66,7 +73,7 @@ def rays(within_s: float, is_direct: bool) -> Iterator[Drives]:
     """Ray Serve on whatever cores it likes."""
     load = Load(messages.DECIDE, messages.decide_body(), within_s)
     with ray_serve(REPOSITORY, is_direct=is_direct) as rival:
-        yield {f"Ray Serve{', past its proxy' if is_direct else ''}, all cores": partial(requests_per_s, rival, load)}
+        yield {f"Ray Serve{', past its proxy' if is_direct else ''}, all cores": partial(driven, rival, load)}
 
 
 @contextmanager
@@ -79,12 +86,12 @@ def ensembles(within_s: float) -> Iterator[Drives]:
         every = stack.enter_context(triton_ensemble(REPOSITORY))
         yield {
             "Triton ensemble, one core": _drive(one, load),
-            "Triton ensemble, all cores": partial(requests_per_s, every, load),
+            "Triton ensemble, all cores": partial(driven, every, load),
         }
 
 
-def _drive(rival: Server, load: Load) -> Callable[[], float]:
-    return partial(requests_per_s, rival, load, cores=DRIVER_CORES)
+def _drive(rival: Server, load: Load) -> Callable[[], Driven]:
+    return partial(driven, rival, load, cores=DRIVER_CORES)
 
 
 GROUPS: dict[str, Callable[[float], AbstractContextManager[Drives]]] = {
@@ -103,11 +110,14 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--within-s", type=float, default=2.0, help="seconds of one measurement")
     arguments = parser.parse_args()
-    table = Table("rival", "requests/s", "interquartile range")
+    table = Table("rival", "requests/s", "interquartile range", "CPU µs a request", "of a core of its own /s")
     for group in arguments.groups or GROUPS:
         with GROUPS[group](arguments.within_s) as drives:
-            for name, rates in alternated_rates(drives, arguments.rounds).items():
-                table.add_row(name, f"{median_of(rates):,.0f}", f"{quartiles_of(rates):,.0f}")
+            rates, costs = alternated(drives, arguments.rounds)
+        spreads, cpu_us = spreads_of(rates), medians_of(costs)
+        for name, rate in medians_of(rates).items():
+            cost = cpu_us[name]
+            table.add_row(name, f"{rate:,.0f}", f"{spreads[name]:,.0f}", f"{cost:,.1f}", f"{1e6 / cost:,.0f}")
     Console(width=100).print(table)
 
 

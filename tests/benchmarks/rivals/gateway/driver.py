@@ -6,11 +6,12 @@ Called by tests.benchmarks gateway and `python -m tests.benchmarks.rivals.gatewa
 """
 
 import json
+import os
 import re
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -64,13 +65,25 @@ class Load:
         return self.n_clients * self.n_streams
 
 
-def requests_per_s(server: Server, load: Load, *, cores: Collection[int] = ()) -> float:
-    """Warm the server up, count its answers for a while, and tell how many came per second.
+@dataclass(frozen=True)
+class Driven:
+    """One measurement.
+
+    requests_per_s  messages answered per second
+    cpu_us          CPU time that the server and its children spent on one of them, microseconds: where cores are
+                    shared with others it repeats far better, and 1e6 / cpu_us is the rate of a core of its own
+    """
+
+    requests_per_s: float
+    cpu_us: float
+
+
+def driven(server: Server, load: Load, *, cores: Collection[int] = ()) -> Driven:
+    """Warm a server up, count its answers for a while, and tell how many came per second and what they cost.
 
     server   to be driven
     load     what is sent
     cores    h2load keeps to these; none: to no particular ones
-    returns  messages answered per second
     raises   WrongAnswers  if a single call failed or an answer was too short; FileNotFoundError  without h2load
     """
     _check(server, load)
@@ -81,9 +94,25 @@ def requests_per_s(server: Server, load: Load, *, cores: Collection[int] = ()) -
         if cores:
             command = ["taskset", "--cpu-list", ",".join(map(str, sorted(cores))), *command]
         guess = _counted(command, load, N_WARM_ROUNDS * load.n_in_flight)
-        rate = _counted(command, load, max(2 * load.n_in_flight, round(guess * load.within_s)))
+        n_calls = max(2 * load.n_in_flight, round(guess * load.within_s))
+        before_s = cpu_s(server.pid)
+        calls_per_s = _counted(command, load, n_calls)
+        taken_s = cpu_s(server.pid) - before_s
     _check(server, load)
-    return rate * load.n_messages
+    return Driven(calls_per_s * load.n_messages, 1e6 * taken_s / (n_calls * load.n_messages))
+
+
+def requests_per_s(server: Server, load: Load, *, cores: Collection[int] = ()) -> float:
+    """The rate alone of `driven`."""
+    return driven(server, load, cores=cores).requests_per_s
+
+
+def cpu_s(pid: int) -> float:
+    """CPU seconds that a process and its living descendants have used so far, in the kernel too."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    own_s = (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    children = (file.read_text().split() for file in Path(f"/proc/{pid}/task").glob("*/children"))
+    return own_s + sum(cpu_s(int(child)) for some in children for child in some)
 
 
 def _check(server: Server, load: Load) -> None:
@@ -125,7 +154,7 @@ def _counted(command: list[str], load: Load, n_calls: int) -> float:
     return rate
 
 
-def alternated_rates(drives: dict[str, Callable[[], float]], n_rounds: int) -> Rates:
+def alternated_rates(drives: Mapping[str, Callable[[], float]], n_rounds: int) -> Rates:
     """Drive every server once a round, in an order drawn anew: this machine's speed drifts with its neighbours.
 
     drives    name -> one measurement, requests/s
@@ -133,18 +162,35 @@ def alternated_rates(drives: dict[str, Callable[[], float]], n_rounds: int) -> R
     returns   name -> (n_rounds,) float64
     """
     rates = {name: np.empty(n_rounds) for name in drives}
-    order = np.random.default_rng(0)
-    for n_round in range(n_rounds):
-        for name in order.permutation(list(drives)).tolist():
-            rates[name][n_round] = drives[name]()
+    for n_round, name in _turns(list(drives), n_rounds):
+        rates[name][n_round] = drives[name]()
     return rates
 
 
-def median_of(rates: NDArray[np.float64]) -> float:
-    """The middle of the rounds."""
-    return float(np.median(rates))
+def alternated(drives: Mapping[str, Callable[[], Driven]], n_rounds: int) -> tuple[Rates, Rates]:
+    """The same with what each request costs.
+
+    returns  name -> (n_rounds,) float64, requests/s; and so microseconds of CPU per request
+    """
+    rates, costs = ({name: np.empty(n_rounds) for name in drives} for _ in range(2))
+    for n_round, name in _turns(list(drives), n_rounds):
+        one = drives[name]()
+        rates[name][n_round], costs[name][n_round] = one.requests_per_s, one.cpu_us
+    return rates, costs
 
 
-def quartiles_of(rates: NDArray[np.float64]) -> float:
-    """The interquartile range over the rounds."""
-    return float(np.subtract(*np.quantile(rates, [0.75, 0.25])))
+def _turns(names: list[str], n_rounds: int) -> Iterator[tuple[int, str]]:
+    order = np.random.default_rng(0)
+    for n_round in range(n_rounds):
+        for name in order.permutation(names).tolist():
+            yield n_round, name
+
+
+def medians_of(rates: Rates) -> dict[str, float]:
+    """The middle of the rounds, by name."""
+    return {name: float(np.median(taken)) for name, taken in rates.items()}
+
+
+def spreads_of(rates: Rates) -> dict[str, float]:
+    """The interquartile range over the rounds, by name."""
+    return {name: float(np.subtract(*np.quantile(taken, [0.75, 0.25]))) for name, taken in rates.items()}

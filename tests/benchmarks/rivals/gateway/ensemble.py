@@ -40,7 +40,7 @@ class TritonPythonModel:
         """The row, as often as there are keys."""
         n_rows = keys.shape()[0]
         return pb_utils.InferenceResponse(
-            [pb_utils.Tensor(name, np.repeat(array, n_rows, axis=0)) for name, array in self.row.items()]
+            [pb_utils.Tensor(name, array if n_rows == 1 else np.repeat(array, n_rows, axis=0)) for name, array in self.row.items()]
         )
 '''
 

@@ -33,7 +33,6 @@ class Naive(strategy_pb2_grpc.StrategyServiceServicer):
         self._triton, self._model, self._known = triton, model, known
         self._wanted = [InferRequestedOutput(name) for name in OUTPUTS]
         self._queue: asyncio.Queue[Ask] = asyncio.Queue()
-        self._running: set[asyncio.Task[None]] = set()
 
     async def Decide(  # noqa: N802 - gRPC's name
         self, request: strategy_pb2.DecideRequest, context: grpc.aio.ServicerContext
@@ -47,25 +46,21 @@ class Naive(strategy_pb2_grpc.StrategyServiceServicer):
             return await context.abort(grpc.StatusCode.UNAVAILABLE, str(problem))
 
     async def gather(self) -> None:
-        """Make batches of what waits, for ever; the next is gathered while Triton answers the last."""
+        """Answer what waits, one batch after the other, for ever.
+
+        Of five ways this one costs least CPU a request at 128 calls in flight: 0.20 ms; with several batches at Triton
+        at once they are smaller and cost 0.35 to 0.46 ms, and waiting for each single ask by a timeout costs 0.25 ms.
+        """
         while True:
-            asks = await self._next_asks()
-            task = asyncio.create_task(self._answer(asks))
-            self._running.add(task)
-            task.add_done_callback(self._running.discard)
+            await self._answer(await self._next_asks())
 
     async def _next_asks(self) -> list[Ask]:
-        """Whatever waits within the window, up to a full batch."""
-        asks, clock = [await self._queue.get()], asyncio.get_running_loop().time
-        until = clock() + GATHER_S
-        while len(asks) < MOST_ROWS:
-            if self._queue.empty():
-                try:
-                    asks.append(await asyncio.wait_for(self._queue.get(), until - clock()))
-                except TimeoutError:
-                    break
-            else:
-                asks.append(self._queue.get_nowait())
+        """Up to a full batch; one that is not full yet is given GATHER_S to fill."""
+        asks = [await self._queue.get()]
+        if self._queue.qsize() < MOST_ROWS - 1:
+            await asyncio.sleep(GATHER_S)
+        while len(asks) < MOST_ROWS and not self._queue.empty():
+            asks.append(self._queue.get_nowait())
         return asks
 
     async def _answer(self, asks: list[Ask]) -> None:
