@@ -13,7 +13,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from server.triton.process import serving
+from server.triton.process import started
 from tests.benchmarks.rivals.gateway import messages
 from tests.benchmarks.rivals.gateway.doors import Server, new_door
 from tests.benchmarks.rivals.gateway.driver import (
@@ -30,6 +30,7 @@ from tests.benchmarks.rivals.gateway.starting import (
     STREAM_ECHOES,
     echo,
     naive,
+    pin,
     ray_serve,
     triton_ensemble,
 )
@@ -64,7 +65,10 @@ def echoes(within_s: float) -> Iterator[Drives]:
 def naive_servers(within_s: float) -> Iterator[Drives]:
     """The naive server; its Triton shares h2load's core."""
     load = Load(messages.DECIDE, messages.decide_body(), within_s)
-    with serving(REPOSITORY, [heads_of(REPOSITORY)]) as triton, naive(triton, REPOSITORY, cores=SERVER_CORES) as rival:
+    with ExitStack() as stack:
+        triton = stack.enter_context(started(REPOSITORY, [heads_of(REPOSITORY)]))
+        pin(triton.guard.pid, DRIVER_CORES)
+        rival = stack.enter_context(naive(triton.address, REPOSITORY, cores=SERVER_CORES))
         yield {"naive server": _drive(rival, load)}
 
 

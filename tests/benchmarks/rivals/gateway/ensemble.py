@@ -38,10 +38,10 @@ class TritonPythonModel:
 
     def answer(self, keys):
         """The row, as often as there are keys."""
-        n_rows = keys.shape()[0]
-        return pb_utils.InferenceResponse(
-            [pb_utils.Tensor(name, array if n_rows == 1 else np.repeat(array, n_rows, axis=0)) for name, array in self.row.items()]
-        )
+        rows, n_rows = self.row, keys.shape()[0]
+        if n_rows > 1:
+            rows = {name: np.repeat(array, n_rows, axis=0) for name, array in rows.items()}
+        return pb_utils.InferenceResponse([pb_utils.Tensor(name, array) for name, array in rows.items()])
 '''
 
 
