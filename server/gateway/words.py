@@ -3,6 +3,8 @@
 In: a name of server.strategy. Out: an enum value of stratagem.v1, or a whole message. Called by the servicers.
 """
 
+from functools import lru_cache
+
 from stratagem.v1 import event_pb2, strategy_pb2
 
 from server.batch import Batch, decision_of
@@ -37,6 +39,7 @@ CALL_ID = bytes((strategy_pb2.DecideStreamResponse.CALL_ID_FIELD_NUMBER << 3,))
 DECISION_OF_STREAM = bytes((strategy_pb2.DecideStreamResponse.DECISION_FIELD_NUMBER << 3 | 2,))
 
 
+@lru_cache(maxsize=4_096)
 def action_message(action: Action) -> strategy_pb2.Action:
     """An action in the protos' words."""
     return strategy_pb2.Action(

@@ -7,7 +7,7 @@ Called by server/decide.py for requests and by server/planner.py for an audience
 from dataclasses import dataclass
 from enum import IntEnum
 from functools import cached_property
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,8 +32,7 @@ class Bar(IntEnum):
     EMPTY = 6
 
 
-@dataclass(frozen=True)
-class Action:
+class Action(NamedTuple):
     """Something to do for one shopper; fields that do not belong to its kind are empty."""
 
     kind: KindName
@@ -43,6 +42,9 @@ class Action:
     title: str = ""
     category: str = ""
     item_ids: tuple[str, ...] = ()
+
+
+DO_NOTHING, SOCIAL = Action("nothing"), Action("social", "social")
 
 
 @dataclass(frozen=True)
@@ -89,12 +91,30 @@ class Menu:
         """Which actions are allowed, (batch, n_actions); nothing always is."""
         return np.equal(self.barred, Bar.OPEN)
 
+    @cached_property
+    def values(self) -> list[list[int]]:
+        """value_micros as lists: a row's numbers are read one by one, and numpy is slow at that."""
+        rows: list[list[int]] = self.value_micros.tolist()
+        return rows
+
+    @cached_property
+    def costs(self) -> list[list[int]]:
+        """cost_micros as lists."""
+        rows: list[list[int]] = self.cost_micros.tolist()
+        return rows
+
+    @cached_property
+    def offers_by_bar(self) -> list[list[int]]:
+        """How many offers of each row stand under each Bar, in the order of Bar."""
+        offers = self.barred[:, 1 : self.ad]
+        return np.stack([np.count_nonzero(offers == bar, axis=1) for bar in Bar], axis=1).tolist()
+
     @property
     def n_actions(self) -> int:
         """Actions per shopper."""
         return int(self.value_micros.shape[1])
 
-    @property
+    @cached_property
     def ad(self) -> int:
         """Column of the ad; the panel and the social post follow it."""
         return 1 + len(self.table.offers)
@@ -108,24 +128,43 @@ class Menu:
         kinds: tuple[KindName, ...] = ("ad", "recommendations", "social")
         return kinds[action - self.ad]
 
+    @cached_property
+    def _offers(self) -> dict[int, Action]:
+        """The offers that were asked for, by column: most rows of a batch choose among a few."""
+        return {}
+
+    @cached_property
+    def _titles(self) -> dict[int, list[str]]:
+        """The panels that were asked for, by row: both the action and its reason name them."""
+        return {}
+
     def action(self, row: int, action: int) -> Action:
         """What one column means for the shopper of one row."""
         kind = self.kind(action)
         if kind == "offer":
-            offer = self.table.offers[action - 1]
-            category = self.catalogue.category_name(offer.category)
-            return Action("offer", "promotions", offer.offer_id, offer.campaign_id, offer.title, category)
+            known = self._offers.get(action)
+            if known is None:
+                offer = self.table.offers[action - 1]
+                category = self.catalogue.category_name(offer.category)
+                known = Action("offer", "promotions", offer.offer_id, offer.campaign_id, offer.title, category)
+                self._offers[action] = known
+            return known
         if kind == "ad":
             return Action("ad", "ads", category=self.catalogue.category_name(int(self.ad_category[row])))
         if kind == "recommendations":
-            shown = tuple(self.catalogue.items.item_id[item] for item in self.panel[row].tolist() if item >= 0)
+            names = self.catalogue.items.item_id
+            shown = tuple([names[item] for item in self.panel[row].tolist() if item >= 0])
             return Action("recommendations", "content", title=", ".join(self.titles(row)), item_ids=shown)
-        return Action("social", "social") if kind == "social" else Action("nothing")
+        return SOCIAL if kind == "social" else DO_NOTHING
 
     def titles(self, row: int) -> list[str]:
         """Names of the items on the row's panel; the id where there is no name."""
-        items = self.catalogue.items
-        return [items.title[item] or items.item_id[item] for item in self.panel[row].tolist() if item >= 0]
+        titles = self._titles.get(row)
+        if titles is None:
+            items = self.catalogue.items
+            shown = [item for item in self.panel[row].tolist() if item >= 0]
+            titles = self._titles[row] = [items.title[item] or items.item_id[item] for item in shown]
+        return titles
 
 
 def menu_of(

@@ -5,7 +5,7 @@ In: a row of a Menu and of a Choice. Out: a frozen Decision. Built by server/dec
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from server.strategy.actions import NOTHING, Action, Menu
 from server.strategy.catalogue import Bools
@@ -14,8 +14,7 @@ from server.strategy.policy import Choice
 RungName = Literal["full", "cached", "safe_default"]
 
 
-@dataclass(frozen=True)
-class Candidate:
+class Candidate(NamedTuple):
     """An action with its economics; money in micros."""
 
     action: Action
@@ -25,8 +24,7 @@ class Candidate:
     propensity: float
 
 
-@dataclass(frozen=True)
-class Reason:
+class Reason(NamedTuple):
     """One reason: a stable code for machines, a sentence for people."""
 
     code: str
@@ -48,8 +46,7 @@ class Terms:
     currency_code: str
 
 
-@dataclass(frozen=True)
-class Decision:
+class Decision(NamedTuple):
     """What to do for one shopper, what it is worth, and why.
 
     vector_age_s       how long the oldest event that the shopper's vector does not know has waited; 0: it knows all
@@ -73,8 +70,8 @@ class Decision:
 
 def candidates_of(menu: Menu, choice: Choice, row: int, actions: Sequence[int]) -> list[Candidate]:
     """Columns of one row, each with its economics."""
-    value, cost = menu.value_micros[row].tolist(), menu.cost_micros[row].tolist()
-    score, propensity = choice.score_micros[row].tolist(), choice.propensity[row].tolist()
+    value, cost = menu.values[row], menu.costs[row]
+    score, propensity = choice.scores[row], choice.propensities[row]
     return [
         Candidate(menu.action(row, action), value[action], cost[action], round(score[action]), propensity[action])
         for action in actions

@@ -5,6 +5,7 @@ Called by server/decide.py; evaluation replays logged decisions through the same
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 from hashlib import blake2b
 
 import numpy as np
@@ -30,6 +31,18 @@ class Choice:
     score_micros: Floats
     propensity: Floats
     is_exploration: Bools
+
+    @cached_property
+    def scores(self) -> list[list[float]]:
+        """score_micros as lists: a row's numbers are read one by one, and numpy is slow at that."""
+        rows: list[list[float]] = self.score_micros.tolist()
+        return rows
+
+    @cached_property
+    def propensities(self) -> list[list[float]]:
+        """propensity as lists."""
+        rows: list[list[float]] = self.propensity.tolist()
+        return rows
 
 
 def choose(
@@ -87,6 +100,8 @@ def ranked(score: Floats, cost_micros: Ints, eligible: Bools, limit: int) -> lis
 
     score, cost_micros, eligible  (n_actions,)
     """
+    if not limit:
+        return []
     columns = np.flatnonzero(eligible)
     order = np.lexsort((columns, cost_micros[columns], -score[columns]))
     best: list[int] = columns[order[:limit]].tolist()

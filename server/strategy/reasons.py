@@ -4,7 +4,8 @@ In: a row of a Menu and of a Choice. Out: ordered reasons, the weightiest first.
 decision's own economics and predictions; nothing is looked up or estimated here. Called by server/decide.py.
 """
 
-from collections import Counter
+from functools import lru_cache
+from operator import and_
 
 import numpy as np
 
@@ -77,7 +78,7 @@ def worth(chosen: Candidate, runner_up: Candidate | None, terms: Terms) -> Reaso
     """What the chosen action brings and costs, against the best that was left."""
     other, code = SAFE_DEFAULT if runner_up is None else runner_up, terms.currency_code
     lead = chosen.score_micros - other.score_micros
-    price = f"the budget's price of {terms.shadow_price:.3g}"
+    price = price_in_words(terms.shadow_price)
     economics = f"{money(other.value_micros, code)} of extra margin for {money(other.cost_micros, code)}"
     if chosen.action.kind == "nothing":
         if runner_up is None:
@@ -89,6 +90,12 @@ def worth(chosen: Candidate, runner_up: Candidate | None, terms: Terms) -> Reaso
     own = f"{money(chosen.value_micros, code)} of extra margin for an expected {money(chosen.cost_micros, code)}"
     words = f"Worth {own}; at {price} that {verb} the runner-up, {name_of(other.action)}, by {money(abs(lead), code)}."
     return Reason("worth", words)
+
+
+@lru_cache(maxsize=16)
+def price_in_words(shadow_price: float) -> str:
+    """The shadow price as part of a sentence; one plan has one."""
+    return f"the budget's price of {shadow_price:.3g}"
 
 
 def exploration(chosen: Candidate, terms: Terms) -> Reason:
@@ -111,9 +118,9 @@ def evidence(menu: Menu, action: int, row: int, predicted: Predicted, terms: Ter
         words = f"Buys {menu.catalogue.category_name(slot)} within 7 days with probability {prob}; "
         return [Reason("affinity", words + lifted(menu, "ads", "an ad"))]
     if kind == "recommendations":
-        shown = menu.action(row, action)
-        probs = [percent(float(prob)) for prob in menu.panel_prob[row][: len(shown.item_ids)]]
-        words = f"Will buy within 7 days, with probability: {listed(menu.titles(row), probs)}; "
+        titles = menu.titles(row)
+        probs = [percent(prob) for prob in menu.panel_prob[row, : len(titles)].tolist()]
+        words = f"Will buy within 7 days, with probability: {listed(titles, probs)}; "
         return [Reason("next_items", words + lifted(menu, "content", "a place on the panel"))]
     if kind == "social":
         return [Reason("no_evidence", "Social counts as worth nothing: there is no evidence yet of what a post adds.")]
@@ -138,25 +145,35 @@ def offer_evidence(menu: Menu, action: int, row: int, predicted: Predicted, term
 
 def no_offer(menu: Menu, row: int, choice: Choice) -> Reason:
     """Why no offer was made."""
-    n_offers = len(menu.table.offers)
+    counted, n_lossy = menu.offers_by_bar[row], 0
+    if counted[Bar.OPEN]:
+        scores = choice.scores[row]
+        is_open = menu.eligible[row, 1 : menu.ad].tolist()
+        n_lossy = sum(map(and_, is_open, map(scores[NOTHING].__gt__, scores[1 : menu.ad])))
+    return _no_offer(tuple(counted), n_lossy)
+
+
+@lru_cache(maxsize=4_096)
+def _no_offer(counted: tuple[int, ...], n_lossy: int) -> Reason:
+    """Why no offer was made, by how many stand under each Bar; a few cases are most."""
+    n_offers, n_open = sum(counted), counted[Bar.OPEN]
     if not n_offers:
         return Reason("no_offer", "No offer: none is live at this time.")
-    counted = Counter(menu.barred[row, 1 : 1 + n_offers].tolist())
     parts = [f"{counted[bar]} {words}" for bar, words in BARRED.items() if counted[bar]]
-    if counted[Bar.OPEN]:
-        nothing = choice.score_micros[row, NOTHING]
-        scores = choice.score_micros[row, 1 : 1 + n_offers][menu.eligible[row, 1 : 1 + n_offers]]
-        n_lossy = int((scores < nothing).sum())
-        if n_lossy:
-            parts.append(f"{n_lossy} worth less than nothing at the budget's price")
-        if counted[Bar.OPEN] > n_lossy:
-            parts.append(f"{counted[Bar.OPEN] - n_lossy} that pay, but less than what was chosen")
+    if n_lossy:
+        parts.append(f"{n_lossy} worth less than nothing at the budget's price")
+    if n_open > n_lossy:
+        parts.append(f"{n_open - n_lossy} that pay, but less than what was chosen")
     return Reason("no_offer", f"No offer: of {n_offers}, {', '.join(parts)}.")
 
 
 def lifted(menu: Menu, channel: ChannelName, subject: str) -> str:
     """What placements are known to multiply purchases by, or that nothing is known."""
-    lift: Lift | None = menu.catalogue.placements.get(channel)
+    return _lifted(menu.catalogue.placements.get(channel), subject)
+
+
+@lru_cache(maxsize=64)
+def _lifted(lift: Lift | None, subject: str) -> str:
     if lift is None:
         return f"there is no evidence yet of what {subject} adds, so it counts as nothing."
     return (
@@ -179,9 +196,9 @@ def name_of(action: Action) -> str:
 def money(micros: int, currency_code: str) -> str:
     """An amount as people write it; small ones keep four decimals, because most costs here are cents."""
     amount = abs(micros) / 1e6
-    symbol = SYMBOLS.get(currency_code, f"{currency_code} ")
-    digits = 2 if amount >= 0.1 or micros == 0 else 4
-    return f"{'-' if micros < 0 else ''}{symbol}{amount:,.{digits}f}"
+    symbol = SYMBOLS.get(currency_code) or f"{currency_code} "
+    sign = "-" if micros < 0 else ""
+    return f"{sign}{symbol}{amount:,.2f}" if amount >= 0.1 or micros == 0 else f"{sign}{symbol}{amount:.4f}"
 
 
 def percent(share: float) -> str:
@@ -191,7 +208,7 @@ def percent(share: float) -> str:
 
 def listed(names: list[str], shares: list[str]) -> str:
     """Names with their shares, as a list in a sentence."""
-    return ", ".join(f"{name} {share}" for name, share in zip(names, shares, strict=True))
+    return ", ".join([f"{name} {share}" for name, share in zip(names, shares, strict=True)])
 
 
 def recommendation_reason(title: str, prob: float, reason: int, because: str) -> str:
