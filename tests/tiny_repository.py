@@ -284,8 +284,9 @@ def _tensors(key: str, tensors: tuple[Tensor, ...]) -> str:
 
 def _config(name: str) -> str:
     sources, targets = MODELS[name]
+    most_rows = 1_024 if name == "heads" else 256  # as training/configs.py has them
     return (
-        f'name: "{name}"\nbackend: "onnxruntime"\nmax_batch_size: 256\n{_tensors("input", sources)}\n'
+        f'name: "{name}"\nbackend: "onnxruntime"\nmax_batch_size: {most_rows}\n{_tensors("input", sources)}\n'
         f"{_tensors('output', targets)}\ninstance_group {{ kind: KIND_AUTO count: 1 }}\n"
         "dynamic_batching { max_queue_delay_microseconds: 0 }\n"
     )
