@@ -7,10 +7,11 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
+from server.load import h2load
 from server.load.arrivals import Phase
 from server.load.calls import Calls, OpenLoop
 from server.load.changes import Recorded, changed_ones, changing
-from server.load.h2load import ClosedLoop, driven
+from server.load.h2load import ClosedLoop
 from server.load.open_loop import put_on
 from server.load.target import DECIDE, Target, decide_bodies
 
@@ -59,10 +60,10 @@ class Loaded:
 
 
 def saturation(loaded: Loaded, seconds: float, show: Show) -> tuple[float, list[Figures]]:
-    """Let ever more callers ask as fast as they are answered, until more of them bring no more answers.
+    """Let ever more callers ask as fast as they are answered, until more of them bring no more whole answers.
 
     seconds  of each step
-    returns  the highest rate, and the steps: open_calls, rate_per_s and latencies
+    returns  the highest rate of whole answers, and the steps: open_calls, is_whole, rate_per_s and latencies
     raises   LoadFailed
     """
     bodies = decide_bodies(loaded.shopper_ids, loaded.at_s)
@@ -70,11 +71,22 @@ def saturation(loaded: Loaded, seconds: float, show: Show) -> tuple[float, list[
     best_per_s, n_poor = 0.0, 0
     for n_open in OPEN_CALLS:
         n_connections = min(n_open, N_CONNECTIONS)
-        loop = ClosedLoop(n_connections, n_open // n_connections, seconds, min(1.0, seconds / 2), loaded.cpus)
+        warm_s = min(1.0, seconds / 2)
+        loop = ClosedLoop(
+            n_connections, n_open // n_connections, seconds, warm_s, deadline_s=loaded.deadline_s, cpus=loaded.cpus
+        )
         with loaded.changing(best_per_s) as recorded:
-            figures = driven(loaded.target, DECIDE, bodies, loop).figures
-        steps.append({"open_calls": n_open, "events_per_s": recorded.rate_per_s} | figures)
-        show(f"{n_open} open calls: {figures['rate_per_s']:,.0f} decisions/s, p99 {figures['p99_ms']:.1f} ms")
+            answered = h2load.put_on(loaded.target, DECIDE, bodies, loop)
+        figures = answered.figures
+        steps.append(
+            {"open_calls": n_open, "events_per_s": recorded.rate_per_s, "is_whole": answered.is_whole} | figures
+        )
+        words = (
+            "" if answered.is_whole else "; some were refused or answered from a lesser rung, so this does not count"
+        )
+        show(f"{n_open} open calls: {figures['rate_per_s']:,.0f} decisions/s, p99 {figures['p99_ms']:.1f} ms{words}")
+        if not answered.is_whole:
+            break
         n_poor = 0 if figures["rate_per_s"] > WORTH_A_STEP * best_per_s else n_poor + 1
         best_per_s = max(best_per_s, figures["rate_per_s"])
         if n_poor == 2:

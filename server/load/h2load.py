@@ -36,6 +36,7 @@ class ClosedLoop:
     n_connections  connections
     n_open         requests that each keeps open
     seconds        measured, after warm_s that are not
+    deadline_s     time that each request gives the gateway; None: as long as the gateway takes by itself
     cpus           cores that h2load may use; none: all
     """
 
@@ -43,6 +44,7 @@ class ClosedLoop:
     n_open: int = 16
     seconds: float = 5.0
     warm_s: float = 1.0
+    deadline_s: float | None = None
     cpus: frozenset[int] = frozenset()
 
 
@@ -52,13 +54,20 @@ class Answered:
 
     n_failed      requests that ended without a whole HTTP answer or with another status than 200
     latency_s     (n,) float64  of every request that ended within the measured time
-    answer_bytes  mean length of an answer's body; near the sampled one unless requests were refused
+    answer_bytes  mean length of an answer's body
+    usual_bytes   mean length of the answers that were sampled before the load
     """
 
     n_failed: int
     rate_per_s: float
     latency_s: Times
     answer_bytes: float
+    usual_bytes: float
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether the answers are as long as usual; if not, some were refused or came from a lesser rung."""
+        return self.answer_bytes >= LEAST_ANSWER_SHARE * self.usual_bytes
 
     @property
     def figures(self) -> dict[str, float]:
@@ -67,24 +76,33 @@ class Answered:
 
 
 def driven(target: Target, method: str, bodies: Sequence[bytes], loop: ClosedLoop) -> Answered:
+    """Do what `put_on` does, and report whole answers only.
+
+    raises  LoadFailed  also if some requests were refused or got less than usual
+    """
+    answered = put_on(target, method, bodies, loop)
+    if not answered.is_whole:
+        raise LoadFailed(
+            f"answers must have about {answered.usual_bytes:.0f} bytes, as sampled before the load, got "
+            f"{answered.answer_bytes:.0f} on average: some requests to {target.address}{method} were refused, or "
+            "answered from a lesser rung"
+        )
+    return answered
+
+
+def put_on(target: Target, method: str, bodies: Sequence[bytes], loop: ClosedLoop) -> Answered:
     """Ask as fast as the gateway answers, each request with the next body.
 
     method  "/package.Service/Method"
     bodies  framed messages, all of one length; a stream's body holds many
-    raises  LoadFailed  if h2load or a C compiler is missing, a sampled request fails, or answers were refused
+    raises  LoadFailed  if h2load or a C compiler is missing, or a sampled request fails
     """
     _check(bodies)
     usual_bytes = sampled_bytes(target, method, bodies[:: max(1, len(bodies) // N_SAMPLED)][:N_SAMPLED])
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         said = _run(target, method, bodies, loop, folder)
-        answered = _answered(said, (folder / "requests.tsv"), loop)
-    if answered.answer_bytes < LEAST_ANSWER_SHARE * usual_bytes:
-        raise LoadFailed(
-            f"answers must have about {usual_bytes:.0f} bytes, as sampled before the load, got "
-            f"{answered.answer_bytes:.0f} on average: some requests to {target.address}{method} were refused"
-        )
-    return answered
+        return _answered(said, folder / "requests.tsv", loop, usual_bytes)
 
 
 def _check(bodies: Sequence[bytes]) -> None:
@@ -127,6 +145,8 @@ def _run(target: Target, method: str, bodies: Sequence[bytes], loop: ClosedLoop,
     scheme = "http" if target.root is None else "https"
     # h2load takes headers on its command line alone: for as long as it runs, whoever lists processes reads the token.
     headers = [("content-type", "application/grpc"), ("te", "trailers"), *target.metadata]
+    if loop.deadline_s is not None:
+        headers.append(("grpc-timeout", f"{max(1, round(1e6 * loop.deadline_s))}u"))
     command = [
         "h2load", f"--duration={round(1e3 * (loop.warm_s + loop.seconds))}ms", f"--clients={loop.n_connections}",
         f"--max-concurrent-streams={loop.n_open}", f"--data={first}", f"--log-file={folder / 'requests.tsv'}",
@@ -152,7 +172,7 @@ def _run(target: Target, method: str, bodies: Sequence[bytes], loop: ClosedLoop,
     return said
 
 
-def _answered(said: str, rows: Path, loop: ClosedLoop) -> Answered:
+def _answered(said: str, rows: Path, loop: ClosedLoop, usual_bytes: float) -> Answered:
     requests = re.search(r"(\d+) done, (\d+) succeeded, (\d+) failed, (\d+) errored, (\d+) timeout", said)
     data = re.search(r"\((\d+)\) data", said)
     if requests is None or data is None:
@@ -170,4 +190,5 @@ def _answered(said: str, rows: Path, loop: ClosedLoop) -> Answered:
         rate_per_s=float(measured.sum() / loop.seconds),
         latency_s=logged[measured, 2] / 1e6,
         answer_bytes=int(data[1]) / max(done, 1),
+        usual_bytes=usual_bytes,
     )

@@ -4,26 +4,23 @@ In: a target, shoppers, phases of a rate. Out: every call's times, statuses and 
 itself was late. Called by curve.py, profiles.py, `stratagem bench load` and the benchmarks.
 """
 
-import multiprocessing
 import os
+import socket
+import subprocess
+import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from multiprocessing.connection import Connection
 
 import numpy as np
 from numpy.typing import NDArray
 
-from server.load import aio_caller, wire_caller
 from server.load.arrivals import Phase, drawn_shoppers, poisson_arrivals
-from server.load.calls import Begin, Calls, Client, OpenLoop, Part, Work
+from server.load.calls import Calls, OpenLoop, Part, Work
 from server.load.target import LoadFailed, Target
 
 STARTS_WITHIN_S = 60.0
 BEGINS_IN_S = 0.3
-CALLERS: Mapping[Client, Callable[[Work, Begin], Part]] = {
-    "wire": wire_caller.generated,
-    "grpc.aio": aio_caller.generated,
-}
 
 
 def open_loop(target: Target, shopper_ids: Sequence[str], at_s: int, load: OpenLoop) -> Calls:
@@ -48,22 +45,18 @@ def put_on(target: Target, shopper_ids: Sequence[str], at_s: int, load: OpenLoop
     expected = sum(phase.rate_per_s * phase.seconds for phase in load.phases)
     if expected > load.most_calls:
         raise LoadFailed(f"calls must be at most {load.most_calls}, got about {expected:.0f}")
-    context = multiprocessing.get_context("spawn")  # gRPC does not survive a fork
-    workers = []
+    workers: list[tuple[subprocess.Popen[bytes], Connection]] = []
     try:
         for worker in range(load.n_processes):
-            ours, theirs = context.Pipe()
-            work = Work(target, *_share(shopper_ids, load, worker), at_s, load)
-            process = context.Process(target=_generator, args=(theirs, work), daemon=True)
-            process.start()
-            theirs.close()
-            workers.append((process, ours))
-        parts = _run([ours for _, ours in workers], load)
+            process, pipe = _started()
+            workers.append((process, pipe))
+            pipe.send(Work(target, *_share(shopper_ids, load, worker), at_s, load))
+        parts = _run([pipe for _, pipe in workers], load)
     finally:
-        for process, ours in workers:
-            ours.close()
+        for process, pipe in workers:
+            pipe.close()
             process.terminate()
-            process.join()
+            process.wait()
     return Calls.of(parts, load.deadline_s)
 
 
@@ -87,7 +80,7 @@ def _run(pipes: Sequence[Connection], load: OpenLoop) -> list[Part]:
             pipe.send(begins_s)
         within_s += 2 * load.seconds + load.deadline_s
         return [_received(pipe, within_s) for pipe in pipes]
-    except (EOFError, BrokenPipeError) as error:
+    except (EOFError, OSError) as error:
         raise LoadFailed("a generator must tell what it saw, but it ended; its own words stand above") from error
 
 
@@ -100,17 +93,11 @@ def _received(pipe: Connection, within_s: float) -> Part:
     return told
 
 
-def _generator(pipe: Connection, work: Work) -> None:
-    """A process of its own: connect, wait for the moment, send, tell."""
-    if work.load.cpus:
-        os.sched_setaffinity(0, work.load.cpus)
-
-    def begin() -> float:
-        pipe.send(None)
-        begins_s: float = pipe.recv()
-        return begins_s
-
-    try:
-        pipe.send(CALLERS[work.load.client](work, begin))
-    except LoadFailed as failed:
-        pipe.send(failed)
+def _started() -> tuple["subprocess.Popen[bytes]", Connection]:
+    """A generator and our end of its connection; not a fork, which gRPC does not survive."""
+    ours, theirs = socket.socketpair()
+    with theirs:
+        command = [sys.executable, "-m", "server.load.generator", str(theirs.fileno())]
+        paths = os.pathsep.join(path for path in sys.path if path)
+        process = subprocess.Popen(command, pass_fds=[theirs.fileno()], env=os.environ | {"PYTHONPATH": paths})
+    return process, Connection(ours.detach())
