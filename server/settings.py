@@ -27,6 +27,14 @@ class Settings(BaseSettings):
     triton: Path = Field(default=Path("build/triton"), description="Triton's own environment and its logs.")
     host: str = Field(default="127.0.0.1", description="Address to listen on.")
     port: int = Field(default=8470, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
+    workers: int = Field(default=1, ge=0, le=256, description="Processes that serve on the one port; 0: one per core.")
+    pin_cores: bool = Field(default=False, description="Whether each of several workers keeps to a core of its own.")
+    connection_age_s: float = Field(
+        default=30.0,
+        ge=1,
+        le=86_400,
+        description="Age at which several workers ask a client to connect anew; a rolling restart waits as long.",
+    )
 
     margin_share: float = Field(default=0.25, gt=0, le=1, description="Margin on one unit of spend.")
     contact_cost_micros: dict[ChannelName, int] = Field(
