@@ -25,6 +25,9 @@ class Settings(BaseSettings):
     log: Path = Field(default=Path("build/log"), description="The durable log of decisions and feedback.")
     plan: Path = Field(default=Path("build/plan"), description="The plan whose shadow price and budget are used.")
     triton: Path = Field(default=Path("build/triton"), description="Triton's own environment and its logs.")
+    triton_door: bool = Field(
+        default=False, description="Whether a Triton of our own also hosts the model `decide`, on its own port."
+    )
     host: str = Field(default="127.0.0.1", description="Address to listen on.")
     port: int = Field(default=8470, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
     workers: int = Field(default=1, ge=0, le=256, description="Processes that serve on the one port; 0: one per core.")

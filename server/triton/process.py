@@ -4,24 +4,34 @@ In: a model repository. Out: "127.0.0.1:PORT" of a server whose models answer th
 Called by `python -m server`, cli.py and tests through `serving`.
 """
 
+import json
 import os
 import socket
 import subprocess
 import sys
+import sysconfig
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import stratagem
+
+import kernels
+import server
 from server.problems import ModelUnavailable, PortInUse
-from server.triton.environment import DEFAULT_FOLDER, Environment, NotPrepared, prepared
+from server.triton.environment import DEFAULT_FOLDER, ROOT, Environment, NotPrepared, prepared
 from server.triton.self_test import check_known_tensors, not_ready
 
 HOST = "127.0.0.1"
 MODELS = ("encoder", "heads", "predictions")
+# The model that is our own code; it stands beside the code, whatever repository is served.
+DECIDE = "decide"
+DOOR = ROOT / "model_repository" / DECIDE
+DOOR_VARIABLE = "STRATAGEM_DECIDE"
 N_LOGS = 20
 N_PORT_TRIES = 3
 STOP_S = 10.0
@@ -90,13 +100,15 @@ def started(
     raises  ModelUnavailable  with the last lines of the log; PortInUse  naming `port`
     """
     for model in models:
-        if not (repository / model / "config.pbtxt").exists():
+        if model != DECIDE and not (repository / model / "config.pbtxt").exists():
             raise ModelUnavailable(f"{repository / model / 'config.pbtxt'} must exist; `stratagem export` writes it")
     try:
         environment = prepared(folder)
     except NotPrepared as problem:
         raise ModelUnavailable(str(problem)) from problem
     options = [f"--load-model={model}" for model in models] + _trace_options(traces_url)
+    if DECIDE in models and not (repository / DECIDE).exists():
+        options.append(f"--model-repository={_door_folder(environment)}")
     running = _launched(_Start(environment, repository, models, options), port, within_s)
     try:
         yield running
@@ -112,6 +124,27 @@ class _Start:
     repository: Path
     models: Sequence[str]
     options: Sequence[str]
+
+
+def _door_folder(environment: Environment) -> Path:
+    """A repository that holds the door alone: our checkout's other models would stand in the way of the served ones."""
+    folder = environment.folder / "door"
+    folder.mkdir(exist_ok=True)
+    with suppress(FileExistsError):
+        (folder / DECIDE).symlink_to(DOOR, target_is_directory=True)
+    return folder
+
+
+def _door_variables(environment: Environment, address: str) -> dict[str, str]:
+    """What the door's stub must know beyond the settings, which it reads from the same variables as everybody.
+
+    It imports our own packages from the folders that we do, but numpy from Triton's environment, and so has the
+    kernels compiled for that numpy in a cache of its own.
+    """
+    ours = [str(Path(module.__path__[0]).parent) for module in (server, kernels, stratagem)]
+    packages = [sysconfig.get_path(name) for name in ("purelib", "platlib")]
+    told = {"path": list(dict.fromkeys([*ours, *packages])), "folder": str(Path.cwd()), "triton": address}
+    return {DOOR_VARIABLE: json.dumps(told), "NUMBA_CACHE_DIR": str(environment.folder / "numba")}
 
 
 def _trace_options(url: str) -> list[str]:
@@ -146,6 +179,8 @@ def _ports(port: int) -> tuple[int, int, int]:
         for wanted in (port, 0, 0):
             bound = socket.socket()
             sockets.append(bound)
+            # As Triton binds: connections of a server that was killed linger on its port for a minute.
+            bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
                 bound.bind((HOST, wanted))
             except OSError as error:
@@ -176,6 +211,9 @@ def _spawn(start: _Start, ports: tuple[int, int, int]) -> Running:
     }  # fmt: skip
     command = [str(environment.binary), *(f"--{name}={value}" for name, value in options.items())]
     command += start.options
+    variables = environment.variables()
+    if DECIDE in start.models:
+        variables |= _door_variables(environment, f"{HOST}:{grpc}")
     guard = [sys.executable, "-I", "-S", str(Path(__file__).with_name("guard.py"))]
     with log.open("wb") as output:
         process = subprocess.Popen(
@@ -183,7 +221,7 @@ def _spawn(start: _Start, ports: tuple[int, int, int]) -> Running:
             stdin=subprocess.PIPE,  # held open by us alone: its end is our end
             stdout=output,
             stderr=subprocess.STDOUT,
-            env=environment.variables(),
+            env=variables,
             cwd=environment.folder,
             start_new_session=True,  # Ctrl-C is for us; we then stop Triton in order
         )
