@@ -1,10 +1,16 @@
-"""`python -m server`: one gateway until SIGTERM. A problem ends it with one sentence and exit status 1."""
+"""`python -m server`: serves until SIGTERM. A problem ends it with one sentence and exit status 1.
 
+`python -m server --worker 2 --of 3 --tally FILE --ready 5` is how server/workers.py starts one of several.
+"""
+
+import argparse
 import logging
 import sys
+from pathlib import Path
 
+from server.access.tally import Seat
 from server.problems import Problem
-from server.serving import run
+from server.serving import run, work
 from server.settings import load_settings
 
 # The log's thread must not wait 5 ms, Python's default, for the event loop to let go: `tests.benchmarks triton`.
@@ -13,12 +19,24 @@ SWITCH_S = 0.0002
 
 def main() -> None:
     """Serve with the environment's settings."""
+    worker = _worker()
     sys.setswitchinterval(SWITCH_S)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     try:
-        run(load_settings(), announce)
+        if worker.worker is None:
+            run(load_settings(), announce)
+        else:
+            work(load_settings(), Seat(worker.tally, worker.worker, worker.of), worker.ready)
     except Problem as problem:
         sys.exit(str(problem))
+
+
+def _worker() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m server", description="Every setting is a variable STRATAGEM_*.")
+    for name in ("worker", "of", "ready"):
+        parser.add_argument(f"--{name}", type=int, help=argparse.SUPPRESS)
+    parser.add_argument("--tally", type=Path, help=argparse.SUPPRESS)
+    return parser.parse_args()
 
 
 def announce(address: str) -> None:

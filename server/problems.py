@@ -24,6 +24,7 @@ class Problem(Exception):  # noqa: N818 - the names say what is wrong
     WrongPlan          FAILED_PRECONDITION  the operator must make a plan with this release
     WrongSettings      FAILED_PRECONDITION  the operator must change a setting
     PortInUse          FAILED_PRECONDITION  the operator must stop the other server or choose another port
+    WorkerEnded        FAILED_PRECONDITION  the operator must mend what the worker's last words name
     Unauthenticated    UNAUTHENTICATED      the caller must bring a valid token, key or certificate
     Forbidden          PERMISSION_DENIED    the operator must give the client the scope that is named
     RateExceeded       RESOURCE_EXHAUSTED   the client must wait retry_after_s: it asks faster than it may
@@ -118,6 +119,12 @@ class WrongSettings(Problem):
 
 class PortInUse(Problem):
     """The address to listen on is taken."""
+
+    status = StatusCode.FAILED_PRECONDITION
+
+
+class WorkerEnded(Problem):
+    """A worker process ends as soon as it is started."""
 
     status = StatusCode.FAILED_PRECONDITION
 

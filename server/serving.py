@@ -1,16 +1,30 @@
-"""Serves until it is told to stop: Triton started or found, one gateway in this process.
+"""Serves until it is told to stop: Triton started or found, one gateway in this process or workers beside each other.
 
-In: settings. Out: nothing; returns once everything is drained. Called by `python -m server` and by every worker.
+In: settings. Out: nothing; returns once everything is drained. Called by `python -m server`, by cli.py and, for a
+worker's part, by every worker.
 """
 
+import logging
+import os
 import signal
+import sys
 import threading
 from collections.abc import Callable
 
+from server.access.tally import Seat
 from server.gateway.assembly import check_port, listening
+from server.problems import Problem
 from server.repository import open_repository
 from server.settings import Settings
-from server.triton.process import serving
+from server.triton.process import DECIDE, serving
+from server.wire.leaving import leave
+from server.workers import LEAVE, PROBLEM, supervise
+
+# Connections' ages differ by a tenth, so that not all clients come back at once; and whoever was last still has to go.
+AGES_S, LAST_S = 1.1, 1.0
+# Beyond the drain, what a worker without a supervisor may take to end.
+ORPHAN_S = 10.0
+_logger = logging.getLogger(__name__)
 
 
 def run(settings: Settings, announce: Callable[[str], None]) -> None:
@@ -21,12 +35,65 @@ def run(settings: Settings, announce: Callable[[str], None]) -> None:
     """
     check_port(settings)
     repository = open_repository(settings.repository)  # before Triton's seconds: a wrong file is said at once
+    models = (*repository.served, DECIDE) if settings.triton_door else repository.served
+    if settings.workers != 1:
+        supervise(settings, models, announce)
+        return
     stop = threading.Event()
     for name in (signal.SIGTERM, signal.SIGINT):
         signal.signal(name, lambda *_: stop.set())
     with (
-        serving(settings.repository, repository.served, folder=settings.triton) as triton,
+        serving(settings.repository, models, folder=settings.triton) as triton,
         listening(settings, triton) as gateway,
     ):
         announce(gateway.address)
         stop.wait()
+
+
+def work(settings: Settings, seat: Seat, ready: int) -> None:
+    """Be one of several workers: listen on the shared port until the supervisor says otherwise, or is gone.
+
+    On standard input the supervisor says where Triton is, and its end is the supervisor's.
+    seat    among the workers
+    ready   pipe for the address, or for the sentence of the problem that ends us
+    """
+    stop, hurry = threading.Event(), threading.Event()
+    is_replaced = threading.Event()
+
+    def end(*_: object) -> None:
+        hurry.set()
+        stop.set()
+
+    def make_room(*_: object) -> None:
+        is_replaced.set()
+        stop.set()
+
+    signal.signal(signal.SIGTERM, end)
+    signal.signal(LEAVE, make_room)
+    triton = sys.stdin.readline().strip()
+    if not triton:
+        return
+    threading.Thread(target=_outlive_nobody, args=(settings.drain_s,), name="supervisor-watch", daemon=True).start()
+    try:
+        with listening(settings, triton, seat.worker, shares_port=True, seat=seat) as gateway:
+            os.write(ready, gateway.address.encode() + b"\n")
+            stop.wait()
+            if is_replaced.is_set():
+                _leave(int(gateway.address.rpartition(":")[2]), settings, hurry)
+    except Problem as problem:
+        os.write(ready, PROBLEM + str(problem).encode() + b"\n")
+        raise
+
+
+def _leave(port: int, settings: Settings, hurry: threading.Event) -> None:
+    n_left = leave(port, AGES_S * settings.connection_age_s + LAST_S, hurry)
+    if n_left:
+        _logger.info("%d connections stand although they are old: their streams end now", n_left)
+
+
+def _outlive_nobody(drain_s: float) -> None:
+    """Drain when the supervisor is gone, and end for certain a little later."""
+    sys.stdin.read()
+    os.kill(os.getpid(), signal.SIGTERM)
+    threading.Event().wait(drain_s + ORPHAN_S)
+    os._exit(1)

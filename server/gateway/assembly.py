@@ -18,6 +18,7 @@ from stratagem.v1 import feedback_pb2, profile_pb2, recommendation_pb2, risk_pb2
 from kernels.features import apply_event, empty_state, read_states
 from kernels.ledger import ORDER
 from server.access.gate import Access
+from server.access.tally import Seat
 from server.access.tls import check_exposure, credentials
 from server.decide import Decider
 from server.feedback import FeedbackLog
@@ -69,17 +70,20 @@ class Gateway:
 
 
 @contextmanager
-def listening(settings: Settings, triton: str, writer: int = 0, shares_port: bool = False) -> Iterator[Gateway]:
+def listening(
+    settings: Settings, triton: str, writer: int = 0, shares_port: bool = False, seat: Seat | None = None
+) -> Iterator[Gateway]:
     """Open everything a gateway needs and listen; on leaving, drain running calls and let everything go.
 
     triton       "host:port" of a ready Triton's gRPC door
     writer       which process of several this is: each writes a log of its own
     shares_port  whether other processes listen on the same port
+    seat         of this process among those that share every client's rate; None: it is the only one
     raises       WrongRepository, WrongPlan, WrongState, WrongSettings, PortInUse
     """
     check_exposure(settings)
     with ExitStack() as stack:
-        access = Access(settings)
+        access = Access(settings, seat=seat)
         secret = credentials(settings)
         decider = opened(settings, triton, stack, writer)
         waiting = Waiting(decider, decision_bytes, settings)
@@ -128,7 +132,10 @@ def _warm(repository: Repository) -> None:
 
 def _options(settings: Settings, shares_port: bool) -> Options:
     message_bytes = settings.message_mib * 2**20
+    # Where others share the port, a client must come back now and then: it spreads, and can leave who is replaced.
+    age = (("grpc.max_connection_age_ms", round(1000 * settings.connection_age_s)),) if shares_port else ()
     return (
+        *age,
         ("grpc.max_receive_message_length", message_bytes),
         ("grpc.max_send_message_length", message_bytes),
         # With it on, a second server on the same port starts without a word and takes half of the calls.
