@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
 import numpy as np
 
@@ -24,9 +25,12 @@ from server.remembered import RememberedPredictions
 from server.repository import Repository
 from server.settings import Settings
 from server.state.store import States
-from server.strategy.catalogue import Ints
+from server.strategy.catalogue import Floats, Ints
 from server.strategy.decision import Decision, RungName, Terms
 from server.strategy.reasons import safe_default_reason
+from server.telemetry.laps import Laps
+from server.telemetry.telling import Telling
+from server.telemetry.traces import Traced
 from server.triton.client import Asked, Models, Predictions, predictions_of
 from server.triton.watch import Watch
 
@@ -39,16 +43,52 @@ class Pending:
 
     deadline_s  moment of time.monotonic by which it must be answered
     reply       takes the worded answer or the problem, once, from any thread
-    trace       of the call, where it is traced
+    method      by which it came
+    traced      of its call; None for most
     """
 
-    __slots__ = ("arrived_s", "ask", "deadline_s", "reply", "trace")
+    __slots__ = ("arrived_s", "ask", "deadline_s", "is_settled", "method", "reply", "traced")
 
-    def __init__(self, ask: Ask, deadline_s: float, reply: Callable[[bytes | Problem], None]) -> None:
+    def __init__(
+        self, ask: Ask, deadline_s: float, reply: Callable[[bytes | Problem], None], method: str = "Decide"
+    ) -> None:
         """Take an ask in."""
-        self.ask, self.deadline_s, self.reply = ask, deadline_s, reply
+        self.ask, self.deadline_s, self.reply, self.method = ask, deadline_s, reply, method
         self.arrived_s = time.monotonic()
-        self.trace: object | None = None
+        self.traced: Traced | None = None
+        self.is_settled = False
+
+    def settle(self, answer: bytes | Problem) -> None:
+        """Reply, unless that was done before."""
+        if not self.is_settled:
+            self.is_settled = True
+            self.reply(answer)
+
+    @property
+    def decision_id(self) -> str:
+        """Of the ask."""
+        return self.ask.decision_id
+
+
+@dataclass(frozen=True)
+class Run:
+    """A micro-batch on its way: who waits, how answers are worded, and the moments that it passed."""
+
+    pendings: Sequence[Pending]
+    word: Wording
+    laps: Laps
+
+    def of(self, rows: Ints) -> list[Pending]:
+        """Who waits for some of the rows."""
+        return [self.pendings[row] for row in rows.tolist()]
+
+
+class Outcome(NamedTuple):
+    """What is told of rows that are answered."""
+
+    rung: RungName
+    vector_age_s: Floats
+    laps: Laps
 
 
 @dataclass(frozen=True)
@@ -76,6 +116,7 @@ class Decider:
     log: FeedbackLog
     plan: StandingPlan
     settings: Settings
+    telling: Telling = field(default_factory=Telling)
     rungs: Counter[RungName] = field(default_factory=Counter)
 
     def __post_init__(self) -> None:
@@ -100,29 +141,30 @@ class Decider:
 
         with_models  False: nobody here has the time to ask them
         """
-        seen, known = self._seen([pending.ask for pending in pendings])
+        laps = Laps()
+        seen, known = self._seen([pending.ask for pending in pendings], laps)
         if known.size < len(pendings):
             for row in sorted(set(range(len(pendings))) - set(known.tolist())):
-                pendings[row].reply(UnknownShopper(_unknown(pendings[row].ask)))
+                pendings[row].settle(UnknownShopper(_unknown(pendings[row].ask)))
             pendings = [pendings[row] for row in known.tolist()]
         if seen is None:
             return
-        rows = np.arange(len(pendings))
+        run, rows = Run(pendings, word, laps), np.arange(len(pendings))
         if with_models:
-            rows = self._decide_fully(seen, pendings, word)
+            rows = self._decide_fully(seen, run)
         if rows.size:
-            self._fall_back(seen, rows, pendings, word)
+            self._fall_back(seen, rows, run)
 
-    def _decide_fully(self, seen: Seen, pendings: Sequence[Pending], word: Wording) -> Ints:
+    def _decide_fully(self, seen: Seen, run: Run) -> Ints:
         """Answer what the models answer in time for; returns the rows that are left without."""
-        deadlines = np.array([pending.deadline_s for pending in pendings]) - self.settings.reserve_s
-        is_open = np.ones(len(pendings), np.bool_)
+        deadlines = np.array([pending.deadline_s for pending in run.pendings]) - self.settings.reserve_s
+        is_open = np.ones(len(run.pendings), np.bool_)
         try:
-            seen, asked = self._asked(seen, float(deadlines.max()) - time.monotonic())
+            seen, asked = self._asked(seen, float(deadlines.max()) - time.monotonic(), run)
             while not asked.has_come(float(deadlines[is_open].min()) - time.monotonic()):
                 due = np.flatnonzero(is_open & (deadlines <= time.monotonic()))
                 is_open[due] = False
-                self._fall_back(seen, due, pendings, word)
+                self._fall_back(seen, due, run)
                 if not is_open.any():
                     asked.give_up()
                     return due[:0]
@@ -130,14 +172,16 @@ class Decider:
         except (ModelUnavailable, TooLate) as problem:
             self.watch.trouble(problem)
             return np.flatnonzero(is_open)
+        run.laps.lap("models")
         batch = self._batch(seen, predicted)
         rows = np.flatnonzero(is_open)
-        self._finish(batch, rows, [pendings[row] for row in rows.tolist()], word)
+        self._finish(batch, rows, run.of(rows), run)
         return rows[:0]
 
-    def _seen(self, asks: Sequence[Ask]) -> tuple[Seen | None, Ints]:
+    def _seen(self, asks: Sequence[Ask], laps: Laps) -> tuple[Seen | None, Ints]:
         """The known shoppers of a batch with their features, and their positions."""
         snapshot = self.states.read([ask.shopper_id for ask in asks])
+        laps.lap("read")
         known = np.flatnonzero(snapshot.is_known)
         if not known.size:
             return None, known
@@ -145,9 +189,10 @@ class Decider:
             asks, snapshot = [asks[row] for row in known.tolist()], snapshot.of(known)
         at_s = np.array([ask.at_s for ask in asks], np.int64)
         features, _ = read_states(snapshot.states, at_s)
+        laps.lap("features")
         return Seen(asks, snapshot, at_s, features, self.encoder.vector_age_s(snapshot)), known
 
-    def _asked(self, seen: Seen, within_s: float) -> tuple[Seen, Asked]:
+    def _asked(self, seen: Seen, within_s: float, run: Run | None = None) -> tuple[Seen, Asked]:
         """The question to the heads on its way, and the batch with the vectors that it holds."""
         if not self.watch.is_up:
             raise ModelUnavailable(f"Triton at {self.models.address} must answer, got nothing lately")
@@ -161,7 +206,12 @@ class Decider:
         left_s = deadline_s - time.monotonic()
         if left_s <= 0:
             raise TooLate("the heads must be asked in time, and no time was left to ask")
-        return seen, self.models.asked(seen.features, snapshot.encodings, left_s)
+        traces, metadata = self.telling.traces, tuple[tuple[str, str], ...]()
+        if run is not None:
+            run.laps.lap("encode")
+            if traces is not None:
+                metadata = traces.triton_metadata([pending.traced for pending in run.pendings])
+        return seen, self.models.asked(seen.features, snapshot.encodings, left_s, metadata)
 
     def _batch(self, seen: Seen, predicted: Predictions) -> Batch:
         draws = Draws(self.budget.left_micros, self._key)
@@ -180,18 +230,18 @@ class Decider:
         batch = batch_of(seen, predicted, self.repository.catalogue, self._economics, self.terms, draws)
         return replace(batch, rung="cached", predictions_age_s=ages_s), rows[places]
 
-    def _fall_back(self, seen: Seen, rows: Ints, pendings: Sequence[Pending], word: Wording) -> None:
+    def _fall_back(self, seen: Seen, rows: Ints, run: Run) -> None:
         """Answer rows without the models: from what is remembered, else with the safe default."""
         batch, cached = self._cached(seen, rows)
         if batch is not None:
-            self._finish(batch, np.arange(cached.size), [pendings[row] for row in cached.tolist()], word)
+            self._finish(batch, np.arange(cached.size), run.of(cached), run)
         rest = np.setdiff1d(rows, cached, assume_unique=True)
         if not rest.size:
             return
         asks = [seen.asks[row] for row in rest.tolist()]
         written = self.log.append_block(framed(safe_block_of(asks, self.terms)))
-        answers = [word(self._safe(seen, row, pendings[row].deadline_s), 0) for row in rest.tolist()]
-        self._answer([pendings[row] for row in rest.tolist()], answers, written, "safe_default")
+        answers = [run.word(self._safe(seen, row, run.pendings[row].deadline_s), 0) for row in rest.tolist()]
+        self._answer(run.of(rest), answers, written, Outcome("safe_default", np.zeros(0), run.laps))
 
     def _safe(self, seen: Seen, row: int, deadline_s: float) -> Decision:
         reason = safe_default_reason(deadline_s - time.monotonic())
@@ -204,25 +254,29 @@ class Decider:
         carried = self.budget.reserve(cost_micros)
         return batch if carried.all() else without_budget(batch, ~carried, self._key)
 
-    def _finish(self, batch: Batch, rows: Ints, pendings: Sequence[Pending], word: Wording) -> None:
+    def _finish(self, batch: Batch, rows: Ints, pendings: Sequence[Pending], run: Run) -> None:
         """Spend, log and answer some rows of a batch, each of one pending."""
         batch = self._spent(batch, rows)
         written = self.log.append_block(framed(block_of(batch, rows)))
-        answers = [word(batch, row) for row in rows.tolist()]  # while the disk works
-        self._answer(pendings, answers, written, batch.rung)
+        answers = [run.word(batch, row) for row in rows.tolist()]  # while the disk works
+        run.laps.lap("choose")
+        self._answer(pendings, answers, written, Outcome(batch.rung, batch.seen.vector_age_s[rows], run.laps))
 
     def _answer(
-        self, pendings: Sequence[Pending], answers: Sequence[bytes], written: "Future[None]", rung: RungName
+        self, pendings: Sequence[Pending], answers: Sequence[bytes], written: "Future[None]", outcome: Outcome
     ) -> None:
         try:
             written.result()
         except Problem as problem:
             for pending in pendings:
-                pending.reply(problem)
+                pending.settle(problem)
             return
-        self._count(rung, len(pendings))
+        outcome.laps.lap("log")
+        self._count(outcome.rung, len(pendings))
         for pending, answer in zip(pendings, answers, strict=True):
-            pending.reply(answer)
+            pending.settle(answer)
+        outcome.laps.lap("answer")
+        self.telling.answered(pendings, outcome.laps, outcome.rung, outcome.vector_age_s)
 
     def _count(self, rung: RungName, n_rows: int) -> None:
         with self._counting:
@@ -233,7 +287,7 @@ class Decider:
 
         raises  LogUnavailable  if the disk refuses: then nothing was decided
         """
-        seen, known = self._seen(asks)
+        seen, known = self._seen(asks, Laps())
         if seen is None:
             return Rows(len(asks), known, known, ())
         parts: list[tuple[Batch, Ints]] = []
@@ -261,9 +315,9 @@ class Decider:
         if safe.size:
             blocks.append(framed(safe_block_of([seen.asks[row] for row in safe.tolist()], self.terms)))
         self.log.append_block(b"".join(blocks)).result()
-        for batch, rows in parts:
-            self._count(batch.rung, rows.size)
-        self._count("safe_default", safe.size)
+        for rung, size in [(batch.rung, rows.size) for batch, rows in parts] + [("safe_default", safe.size)]:
+            self._count(rung, size)
+            self.telling.metrics.decided(rung, size)
         return Rows(n_rows, known, seen.state_age_s, [(batch, known[rows]) for batch, rows in parts])
 
     def close(self) -> None:

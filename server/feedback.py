@@ -42,6 +42,7 @@ class FeedbackLog:
         newest = segments[-1] if segments else folder / f"{1:08d}.log"
         self._number = int(newest.stem)
         self._file = self._opened(newest)
+        self.n_bytes = self.n_groups = self.n_refused = 0
         self._waiting: list[tuple[bytes, Future[None]]] = []
         self._changed = threading.Condition()
         self._is_closed = False
@@ -87,7 +88,11 @@ class FeedbackLog:
                 if not self._waiting:
                     return
                 group, self._waiting = self._waiting, []
-            problem = self._commit(b"".join(block for block, _ in group))
+            block = b"".join([block for block, _ in group])
+            problem = self._commit(block)
+            self.n_groups += problem is None
+            self.n_bytes += len(block) if problem is None else 0
+            self.n_refused += problem is not None
             for _, done in group:
                 if not done.set_running_or_notify_cancel():
                     continue  # the caller went away; the record stays, as one nobody was told of

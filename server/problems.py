@@ -27,6 +27,7 @@ class Problem(Exception):  # noqa: N818 - the names say what is wrong
     WorkerEnded        FAILED_PRECONDITION  the operator must mend what the worker's last words name
     Unauthenticated    UNAUTHENTICATED      the caller must bring a valid token, key or certificate
     Forbidden          PERMISSION_DENIED    the operator must give the client the scope that is named
+    Unforeseen         INTERNAL             the operator must read the log: this has no name yet
     RateExceeded       RESOURCE_EXHAUSTED   the client must wait retry_after_s: it asks faster than it may
     Overloaded         RESOURCE_EXHAUSTED   the caller must wait retry_after_s: the server's queue is full
     """
@@ -139,6 +140,12 @@ class Forbidden(Problem):
     """The client is known and lacks the scope of what it asks for."""
 
     status = StatusCode.PERMISSION_DENIED
+
+
+class Unforeseen(Problem):
+    """Something that has no name happened."""
+
+    status = StatusCode.INTERNAL
 
 
 class RateExceeded(Problem):

@@ -7,11 +7,13 @@ at once what it could only keep waiting.
 import threading
 import time
 from collections import OrderedDict, deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 
 from server.decide import Decider, Pending, Wording
 from server.problems import DecisionIdTaken, Overloaded, Problem
 from server.settings import Settings
+from server.survival import survived
 
 # The minder looks this often at least while anybody waits.
 MINDS_EVERY_S = 0.002
@@ -75,7 +77,7 @@ class Waiting:
             problem = Overloaded(
                 f"the queue must hold fewer than {self.most_rows} asks, got as many", self._drained_s()
             )
-        pending.reply(problem)
+        pending.settle(problem)
 
     def _drained_s(self) -> float:
         """About when the queue of now is decided."""
@@ -90,7 +92,8 @@ class Waiting:
                 taken = [self._queue.popleft() for _ in range(min(len(self._queue), self._settings.batch_rows))]
                 self._n_running += 1
             began_s = time.monotonic()
-            self._decide(taken, began_s)
+            decide = partial(decide_in_time, self._decider, taken, self._word, began_s)
+            survived(decide, partial(_fail, taken), "a micro-batch")
             with self._changed:
                 self._n_running -= 1
                 # Two batches overlap, so a busy second decides about two batches a batch's time.
@@ -106,15 +109,6 @@ class Waiting:
     def _is_crowded(self) -> bool:
         return (bool(self._queue) and self._n_running == self._settings.deciders) or self._is_closed
 
-    def _decide(self, taken: list[Pending], now_s: float) -> None:
-        latest_s = now_s + self._settings.reserve_s
-        hurried = [pending for pending in taken if pending.deadline_s <= latest_s]
-        if hurried:
-            self._decider.decide(hurried, self._word, with_models=False)
-            taken = [pending for pending in taken if pending.deadline_s > latest_s]
-        if taken:
-            self._decider.decide(taken, self._word)
-
     def _mind(self) -> None:
         """Answer those whose time runs out while every decider waits for the models."""
         while True:
@@ -129,7 +123,8 @@ class Waiting:
                     gone = set(map(id, due))
                     self._queue = deque(pending for pending in self._queue if id(pending) not in gone)
             if due:
-                self._decider.decide(due, self._word, with_models=False)
+                hurry = partial(self._decider.decide, due, self._word, with_models=False)
+                survived(hurry, partial(_fail, due), "a micro-batch in a hurry")
 
     def close(self) -> None:
         """Decide what waits, then stop."""
@@ -139,6 +134,25 @@ class Waiting:
             self._all_busy.notify_all()
         for thread in self._threads:
             thread.join()
+
+
+def decide_in_time(decider: Decider, taken: Sequence[Pending], word: Wording, now_s: float) -> None:
+    """Decide a micro-batch, those apart who have no time for the models.
+
+    now_s  moment of time.monotonic
+    """
+    latest_s = now_s + decider.settings.reserve_s
+    hurried = [pending for pending in taken if pending.deadline_s <= latest_s]
+    if hurried:
+        decider.decide(hurried, word, with_models=False)
+        taken = [pending for pending in taken if pending.deadline_s > latest_s]
+    if taken:
+        decider.decide(taken, word)
+
+
+def _fail(pendings: list[Pending], problem: Problem) -> None:
+    for pending in pendings:
+        pending.settle(problem)
 
 
 class Repeats:

@@ -10,6 +10,7 @@ import socket
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from grpc_health.v1 import health_pb2
@@ -32,11 +33,14 @@ from server.gateway.risk import RiskServicer
 from server.gateway.shopper_tags import tags_message
 from server.gateway.strategy import BatchDoor, DecideDoor, StreamDoor
 from server.gateway.words import decision_bytes
+from server.housekeeping import Housekeeping
 from server.planner import standing_plan
 from server.problems import PortInUse
 from server.repository import Repository, open_repository
 from server.settings import Settings
 from server.state.embedded import EmbeddedStates
+from server.telemetry.page import serve_metrics, worker_port
+from server.telemetry.telling import Telling
 from server.triton.client import Models
 from server.waiting import Waiting
 from server.wire.server import Method, Options, Stream, Unary, WireServer
@@ -88,11 +92,13 @@ def listening(
         decider = opened(settings, triton, stack, writer)
         waiting = Waiting(decider, decision_bytes, settings)
         stack.callback(waiting.close)
-        health = Health(SERVICES)
-        methods = _methods(decider, waiting, health, stack)
-        server = WireServer(methods, _options(settings, shares_port), Guard(access))
+        health, guard = Health(SERVICES), Guard(access, decider.telling.metrics)
+        methods = _methods(decider, waiting, health, guard, stack)
+        server = WireServer(methods, _options(settings, shares_port), guard)
         address = f"{settings.host}:{_bound(server, settings, secret)}"
         _watch_health(decider, health)
+        _show(decider, waiting, server, health, writer, stack)
+        stack.callback(Housekeeping(access.refresh).close)
         server.start()
         _logger.info("listening on %s with release %s", address, decider.repository.release)
         try:
@@ -116,7 +122,9 @@ def opened(settings: Settings, triton: str, stack: ExitStack, writer: int = 0) -
     # The catalogue's hundred thousand names live as long as the process: a collection need not walk them every time.
     gc.collect()
     gc.freeze()
-    decider = Decider(repository, models, states, log, plan, settings)
+    telling = Telling.of(settings)
+    stack.callback(telling.close)
+    decider = Decider(repository, models, states, log, plan, settings, telling)
     stack.callback(decider.close)
     return decider
 
@@ -168,10 +176,33 @@ def _bound(server: WireServer, settings: Settings, secret: object) -> int:
     return port
 
 
-def _methods(decider: Decider, waiting: Waiting, health: Health, stack: ExitStack) -> dict[str, Method]:
+def _show(
+    decider: Decider, waiting: Waiting, server: WireServer, health: Health, writer: int, stack: ExitStack
+) -> None:
+    """What Prometheus reads where somebody keeps it anyway; the page itself where the settings ask for it."""
+    settings, metrics, encoder, log = decider.settings, decider.telling.metrics, decider.encoder, decider.log
+    metrics.released(decider.repository.release, decider.plan.plan_id)
+    metrics.watch(lambda: waiting.n_waiting, lambda: server.n_open, lambda: decider.watch.is_up)
+    metrics.gauge("stratagem_encoder_queue", "Shoppers whose vectors wait to be made anew.", lambda: encoder.n_waiting)
+    metrics.counter(
+        "stratagem_encoder_refreshes", "Shopper vectors made anew behind decisions.", lambda: encoder.rows["refreshed"]
+    )
+    metrics.counter("stratagem_log_bytes", "Bytes on disk in the durable log.", lambda: log.n_bytes)
+    metrics.counter("stratagem_log_groups", "Group commits of the durable log.", lambda: log.n_groups)
+    metrics.counter("stratagem_log_refused", "Group commits that the disk did not take.", lambda: log.n_refused)
+    port = worker_port(settings.metrics_port, writer)
+    if port is not None:
+        ready = {name: partial(health.is_serving, name) for name in SERVICES}
+        page = serve_metrics(metrics, settings.metrics_host, port, ready)
+        stack.callback(page.close)
+        _logger.info("metrics on http://%s:%d/metrics", page.host, page.port)
+
+
+def _methods(decider: Decider, waiting: Waiting, health: Health, guard: Guard, stack: ExitStack) -> dict[str, Method]:
     """Every method by its full name. A door's threads end before what is behind it."""
-    settings, repository, encoder = decider.settings, decider.repository, decider.encoder
-    doors, bulk_doors = Doors(settings.door_threads, "door"), Doors(settings.bulk_deciders, "batch")
+    settings, repository, encoder, telling = decider.settings, decider.repository, decider.encoder, decider.telling
+    doors = Doors(settings.door_threads, "door", telling.metrics)
+    bulk_doors = Doors(settings.bulk_deciders, "batch", telling.metrics)
     batch = BatchDoor(decider)
     for closing in (batch.close, bulk_doors.close, doors.close):
         stack.callback(closing)
@@ -187,8 +218,9 @@ def _methods(decider: Decider, waiting: Waiting, health: Health, stack: ExitStac
             handler = getattr(served[service.name], method.name)
             methods[f"/{service.full_name}/{method.name}"] = doors.unary(handler, method.input_type._concrete_class)
     strategy = f"/{SERVICES[0]}/"
-    methods[f"{strategy}Decide"] = Unary(DecideDoor(waiting, settings.decide_within_s).take)
-    methods[f"{strategy}DecideStream"] = Stream(StreamDoor(waiting, settings.decide_within_s).opened)
+    methods[f"{strategy}Decide"] = Unary(DecideDoor(waiting, settings.decide_within_s, telling).take)
+    streams = StreamDoor(waiting, settings.decide_within_s, telling, guard)
+    methods[f"{strategy}DecideStream"] = Stream(streams.opened)
     methods[f"{strategy}DecideBatch"] = bulk_doors.unary(batch.decide_batch, strategy_pb2.DecideBatchRequest)
     methods[f"/{HEALTH}/Check"] = doors.unary(health.check, health_pb2.HealthCheckRequest)
     methods[f"/{HEALTH}/Watch"] = Stream(health.opened)

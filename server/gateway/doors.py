@@ -3,24 +3,25 @@
 In: methods of servicers, as the generated code names them. Out: methods of a WireServer. Called by assembly.py.
 """
 
-import logging
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any, Protocol
 
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import DecodeError, Message
 from google.rpc import error_details_pb2, status_pb2
-from grpc import StatusCode
 
 from server.access.gate import Access, Principal
 from server.problems import InvalidRequest, Overloaded, Problem
+from server.survival import survived
+from server.telemetry.metrics import Metrics
 from server.wire.calls import Metadata, StreamCall, UnaryCall
 from server.wire.server import Unary
 
 # Requests that wait for a door's thread, from which on more are refused at once.
 MOST_WAITING = 256
-_logger = logging.getLogger(__name__)
 
 
 class Context(Protocol):
@@ -41,26 +42,34 @@ Handler = Callable[[Any, Context], Message]
 class Guard:
     """Lets in whom access admits, and remembers with the call who it is."""
 
-    def __init__(self, access: Access) -> None:
-        """Guard with one gate."""
-        self._admit = access.admit
+    def __init__(self, access: Access, metrics: Metrics) -> None:
+        """Guard with one gate; refusals are counted."""
+        self._admit, self._metrics = access.admit, metrics
 
     def __call__(self, call: UnaryCall | StreamCall) -> bool:
         """See server.wire.server.Guard."""
         try:
-            call.principal = self._admit(call.method, call.metadata, call.identities())
+            call.principal = self.principal_of(call)
         except Problem as problem:
-            refuse(call, problem)
+            refuse(call, problem, self._metrics)
             return False
         return True
+
+    def principal_of(self, call: UnaryCall | StreamCall) -> Principal:
+        """Who sent a message of a call; a stream's next message may come from somebody who may no longer.
+
+        raises  Unauthenticated, Forbidden, RateExceeded, Overloaded
+        """
+        return self._admit(call.method, call.metadata, call.identities())
 
 
 class Doors:
     """A thread pool before methods that take their time."""
 
-    def __init__(self, n_threads: int, name: str) -> None:
-        """Start no thread before it is needed."""
+    def __init__(self, n_threads: int, name: str, metrics: Metrics | None = None) -> None:
+        """Start no thread before it is needed; what is refused is counted."""
         self._pool = ThreadPoolExecutor(n_threads, name)
+        self._metrics = metrics or Metrics()
         self._n_waiting = 0
 
     def unary(self, handler: Handler, request_type: type[Message]) -> Unary:
@@ -68,10 +77,16 @@ class Doors:
 
         def take(call: UnaryCall, message: bytes) -> None:
             if self._n_waiting >= MOST_WAITING:
-                refuse(call, Overloaded(f"fewer than {MOST_WAITING} requests must wait here, got as many", 0.1))
+                problem = Overloaded(f"fewer than {MOST_WAITING} requests must wait here, got as many", 0.1)
+                refuse(call, problem, self._metrics)
                 return
             self._n_waiting += 1
-            self._pool.submit(self._answer, handler, request_type, call, message)
+            self._pool.submit(
+                survived,
+                partial(self._answer, handler, request_type, call, message),
+                lambda problem: refuse(call, problem, self._metrics),
+                call.method,
+            )
 
         return Unary(take)
 
@@ -79,12 +94,10 @@ class Doors:
         try:
             answer = handler(request_of(request_type, message), call).SerializeToString()
         except Problem as problem:
-            refuse(call, problem)
-        except Exception:  # the one place: the caller gets a status, the log gets the traceback
-            _logger.exception("%s failed", call.method)
-            call.refuse(StatusCode.INTERNAL, "the server failed in a way it has no name for; its log says more")
+            refuse(call, problem, self._metrics)
         else:
             call.answer(answer)
+            self._metrics.answered(call.method.rpartition("/")[2], "OK", time.monotonic() - call.began_s)
         finally:
             self._n_waiting -= 1
 
@@ -105,10 +118,16 @@ def request_of(request_type: type[Message], message: bytes) -> Any:
         raise InvalidRequest(f"message must be a {name}, got {len(message)} bytes that are none") from None
 
 
-def refuse(call: UnaryCall | StreamCall, problem: Problem) -> None:
+def refuse(call: UnaryCall | StreamCall, problem: Problem, metrics: Metrics) -> None:
     """End a call with a problem's status and sentence, and with the time to ask again where waiting helps."""
+    count_refusal(call, problem, metrics)
     end = call.refuse if isinstance(call, UnaryCall) else call.end
     end(problem.status, str(problem), retry_trailers(problem))
+
+
+def count_refusal(call: UnaryCall | StreamCall, problem: Problem, metrics: Metrics) -> None:
+    """Count what a client was refused."""
+    metrics.refused(problem.status.name, "" if call.principal is None else call.principal.name)
 
 
 def retry_trailers(problem: Problem) -> Metadata:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from grpc import StatusCode
 from grpc_health.v1 import health_pb2
 
-from server.gateway.doors import Context, refuse, request_of
+from server.gateway.doors import Context, request_of
 from server.problems import InvalidRequest, UnknownService
 from server.wire.calls import StreamCall
 
@@ -67,7 +67,7 @@ class Health:
         try:
             service = request_of(health_pb2.HealthCheckRequest, message).service
         except InvalidRequest as problem:
-            refuse(stream, problem)
+            stream.end(problem.status, str(problem))
             return
         with self._lock:
             status = self._statuses.get(service, UNKNOWN)

@@ -13,14 +13,14 @@ from functools import partial
 
 from stratagem.v1 import strategy_pb2
 
-from server.access.gate import Principal
 from server.batch import Ask
 from server.decide import Decider, Pending, Rows
 from server.gateway import fields
 from server.gateway.columns import Columns
-from server.gateway.doors import Context, refuse, request_of, retry_after_ms
+from server.gateway.doors import Context, Guard, count_refusal, refuse, request_of, retry_after_ms
 from server.gateway.words import decide_response, stream_response
-from server.problems import DecisionIdTaken, InvalidRequest, Problem
+from server.problems import DecisionIdTaken, Forbidden, InvalidRequest, Problem, Unauthenticated
+from server.telemetry.telling import Telling
 from server.triton.client import MOST_ROWS
 from server.waiting import Waiting
 from server.wire.calls import StreamCall, UnaryCall
@@ -34,12 +34,12 @@ LONGEST_MS = 60_000
 class DecideDoor:
     """Unary asks: parsed and queued on the polling thread."""
 
-    def __init__(self, waiting: Waiting, within_s: float) -> None:
+    def __init__(self, waiting: Waiting, within_s: float, telling: Telling) -> None:
         """Queue asks.
 
         within_s  time for an ask that brings no deadline
         """
-        self._waiting, self._within_s = waiting, within_s
+        self._waiting, self._within_s, self._telling = waiting, within_s, telling
 
     def take(self, call: UnaryCall, message: bytes) -> None:
         """Queue one ask, or refuse it."""
@@ -48,38 +48,41 @@ class DecideDoor:
             ask = ask_from(request)
             call.principal.take(1)
             deadline_s = time.monotonic() + self._within_s if call.deadline_s is None else call.deadline_s
-            self._waiting.submit(Pending(ask, deadline_s, partial(_answer, call)), bool(request.decision_id))
+            pending = Pending(ask, deadline_s, partial(self._answer, call))
+            if self._telling.traces is not None:
+                pending.traced = self._telling.traces.sampled(call.metadata)
+            self._waiting.submit(pending, bool(request.decision_id))
         except Problem as problem:
-            refuse(call, problem)
+            refuse(call, problem, self._telling.metrics)
 
-
-def _answer(call: UnaryCall, answer: bytes | Problem) -> None:
-    if isinstance(answer, bytes):
-        call.answer(decide_response(answer))
-    else:
-        refuse(call, answer)
+    def _answer(self, call: UnaryCall, answer: bytes | Problem) -> None:
+        if isinstance(answer, bytes):
+            call.answer(decide_response(answer))
+        else:
+            refuse(call, answer, self._telling.metrics)
 
 
 class StreamDoor:
     """Asks on a stream; the stream ends when its client has asked everything and everything is answered."""
 
-    def __init__(self, waiting: Waiting, within_s: float) -> None:
+    def __init__(self, waiting: Waiting, within_s: float, telling: Telling, guard: Guard) -> None:
         """Queue asks.
 
         within_s  time for an ask that brings none
+        guard     asked for every message: a stream may outlive what it was let in by
         """
-        self._waiting, self._within_s = waiting, within_s
+        self.waiting, self.within_s, self.telling, self.guard = waiting, within_s, telling, guard
 
     def opened(self, stream: StreamCall) -> None:
         """Begin to read."""
-        stream.listen(_Asks(self._waiting, self._within_s))
+        stream.listen(_Asks(self))
 
 
 class _Asks:
     """The open asks of one stream."""
 
-    def __init__(self, waiting: Waiting, within_s: float) -> None:
-        self._waiting, self._within_s = waiting, within_s
+    def __init__(self, door: StreamDoor) -> None:
+        self._door = door
         self._lock = threading.Lock()
         self._n_open = 0
         self._is_half_closed = False
@@ -88,27 +91,36 @@ class _Asks:
         """Queue one ask, or tell its problem; a message that is no ask ends the stream."""
         with self._lock:
             self._n_open += 1
+        door = self._door
         try:
+            principal = door.guard.principal_of(stream)
             asked = request_of(strategy_pb2.DecideStreamRequest, message)
-        except InvalidRequest as problem:
-            refuse(stream, problem)
+        except (Unauthenticated, Forbidden, InvalidRequest) as problem:
+            refuse(stream, problem, door.telling.metrics)
+            return
+        except Problem as problem:
+            self._answer(stream, strategy_pb2.DecideStreamRequest.FromString(message).call_id, problem)
             return
         answer = partial(self._answer, stream, asked.call_id)
         try:
-            within_s = self._within_s
+            within_s = door.within_s
             if asked.HasField("within_ms"):
                 within_s = fields.whole("within_ms", asked.within_ms, 1, LONGEST_MS) / 1000
             ask = ask_from(asked.request)
-            principal: Principal = stream.principal
             principal.take(1)
-            pending = Pending(ask, time.monotonic() + within_s, answer)
-            self._waiting.submit(pending, bool(asked.request.decision_id))
+            pending = Pending(ask, time.monotonic() + within_s, answer, "DecideStream")
+            if door.telling.traces is not None:
+                pending.traced = door.telling.traces.sampled(stream.metadata)
+            door.waiting.submit(pending, bool(asked.request.decision_id))
         except Problem as problem:
             answer(problem)
 
     def _answer(self, stream: StreamCall, call_id: int, answer: bytes | Problem) -> None:
-        told = stream_response(call_id, answer) if isinstance(answer, bytes) else problem_bytes(call_id, answer)
-        stream.send(told)
+        if isinstance(answer, bytes):
+            stream.send(stream_response(call_id, answer))
+        else:
+            count_refusal(stream, answer, self._door.telling.metrics)
+            stream.send(problem_bytes(call_id, answer))
         with self._lock:
             self._n_open -= 1
             is_done = self._is_half_closed and not self._n_open

@@ -107,7 +107,8 @@ class Menu:
     def offers_by_bar(self) -> list[list[int]]:
         """How many offers of each row stand under each Bar, in the order of Bar."""
         offers = self.barred[:, 1 : self.ad]
-        return np.stack([np.count_nonzero(offers == bar, axis=1) for bar in Bar], axis=1).tolist()
+        counted: list[list[int]] = np.stack([np.count_nonzero(offers == bar, axis=1) for bar in Bar], axis=1).tolist()
+        return counted
 
     @property
     def n_actions(self) -> int:

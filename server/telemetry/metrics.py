@@ -61,10 +61,6 @@ class Metrics:
         self._vectors = _Children(
             Counter("stratagem_vectors", "Shopper vectors read, by freshness.", ["state"], registry=registry)
         )
-        self._refreshes = Counter("stratagem_encoder_refreshes", "Shopper vectors made anew.", registry=registry)
-        self._log_bytes = Counter("stratagem_log_bytes", "Bytes on disk in the durable log.", registry=registry)
-        self._log_groups = Counter("stratagem_log_groups", "Group commits of the durable log.", registry=registry)
-        self._log_refused = Counter("stratagem_log_refused", "Records the durable log did not take.", registry=registry)
         self._start()
 
     def _start(self) -> None:
@@ -130,22 +126,6 @@ class Metrics:
         if stale:
             self._vectors.add(stale, "stale")
             self._ages.observe_many(stale_age_s)
-
-    def encoder_refreshes(self, n: int) -> None:
-        """Count shopper vectors made anew."""
-        self._refreshes.inc(n)
-
-    def log_bytes(self, n: int) -> None:
-        """Count bytes that the log has put on disk."""
-        self._log_bytes.inc(n)
-
-    def log_groups(self, n: int = 1) -> None:
-        """Count group commits."""
-        self._log_groups.inc(n)
-
-    def log_refused(self, n: int = 1) -> None:
-        """Count records that the log did not take."""
-        self._log_refused.inc(n)
 
     def gauge(self, name: str, words: str, read: Callable[[], float]) -> None:
         """Show a value that is asked for at each scrape, such as `stratagem_queue_depth`.

@@ -125,6 +125,22 @@ class Listener(Protocol):
         """The call is over, however it ended."""
 
 
+class _Nobody:
+    """Listens to a stream that was refused."""
+
+    def received(self, stream: "StreamCall", message: bytes) -> None:
+        """Nothing is read."""
+
+    def half_closed(self, stream: "StreamCall") -> None:
+        """Nothing is read."""
+
+    def gone(self, stream: "StreamCall") -> None:
+        """Nothing is kept."""
+
+
+NOBODY = _Nobody()
+
+
 class StreamCall(Call):
     """Messages in and out, at the pace at which the client takes the answers."""
 
@@ -147,6 +163,12 @@ class StreamCall(Call):
         self._begin((cygrpc.ReceiveCloseOnServerOperation(NO_FLAGS),), self._closed)
         self._begin((cygrpc.SendInitialMetadataOperation((), NO_FLAGS),), self._settled)
         self._read()
+
+    def leave_unread(self) -> None:
+        """Let a stream go that was ended before anybody listened."""
+        self._listener = NOBODY
+        with self._lock:
+            self._begin((cygrpc.ReceiveCloseOnServerOperation(NO_FLAGS),), self._closed)
 
     def _begin(self, operations: Sequence[object], tag: Callable[[cygrpc.BaseEvent], None]) -> None:
         self._n_due += 1

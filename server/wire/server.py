@@ -16,6 +16,7 @@ import grpc
 from grpc import StatusCode
 from grpc._cython import cygrpc
 
+from server.survival import survived
 from server.wire.calls import Call, StreamCall, UnaryCall
 
 # Calls that the server is ready to take at once, before the polling thread comes round.
@@ -120,6 +121,11 @@ class WireServer:
         self._server.request_call(self._queue, self._queue, self._requested)
 
     def _poll(self) -> None:
+        while not self._stopped.is_set():
+            # A door that fails leaves its call to the client's deadline; everybody else is served on.
+            survived(self._poll_on, lambda _: None, "a door on the polling thread")
+
+    def _poll_on(self) -> None:
         poll = self._queue.poll
         while not (self._has_shut_down and not self._open and not self._n_waiting):
             event = poll(time.time() + POLL_S) if self._is_stopping else poll(None)
@@ -144,6 +150,8 @@ class WireServer:
             self._open.add(stream)
             if self._guard is None or self._guard(stream):
                 method.opened(stream)
+            else:
+                stream.leave_unread()
             return
         call = UnaryCall(event, self._open.discard)
         self._open.add(call)

@@ -201,7 +201,7 @@ async def test_a_gateway_that_never_answers_costs_the_deadline_and_no_more() -> 
         with pytest.raises(Refused) as raised:
             await client.decide("shopper-1", within_s=0.2)
         assert raised.value.code is grpc.StatusCode.DEADLINE_EXCEEDED
-        assert 0 < gateway.left_s[0] <= 0.2
+        assert 0 < gateway.left_s[0] <= 0.21  # gRPC tells whole milliseconds, rounded up, and two clocks are read
 
 
 @in_a_loop

@@ -43,8 +43,6 @@ def batches() -> None:
             metrics.batch(n_rows, waited_s, stage_s)
             metrics.answered("Decide", "OK", latency_s)
             metrics.vectors(n_rows - age_s.size, age_s.size, age_s)
-            metrics.log_bytes(900 * n_rows)
-            metrics.log_groups()
             slow.batch(ids, waited_s, stage_s)
 
         tell(f"{n_rows} rows: {micros(all_of_it)} us")
