@@ -165,7 +165,10 @@ def _grid(across: Scale, up: Scale, low: int, high: int, most: float) -> str:
         y = up(10.0**power)
         lines.append(f'<line x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y:.1f}" y2="{y:.1f}" stroke="#eef0f2"/>')
         lines.append(_text(LEFT - 8, y + 4, f"{10.0**power:g} ms", "end"))
-    for rate_per_s in np.linspace(0.0, most, 5).tolist():
+    # Round rates, four to nine of them.
+    magnitude = 10.0 ** np.floor(np.log10(most))
+    step = magnitude * next(part for part in (0.2, 0.5, 1.0) if most < 8 * part * magnitude or part == 1.0)
+    for rate_per_s in np.arange(0.0, most, step).tolist():
         x = across(rate_per_s)
         lines.append(f'<line x1="{x:.1f}" x2="{x:.1f}" y1="{TOP}" y2="{HEIGHT - BOTTOM}" stroke="#eef0f2"/>')
         lines.append(_text(x, HEIGHT - BOTTOM + 18, f"{rate_per_s:,.0f}", "middle"))

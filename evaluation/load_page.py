@@ -115,8 +115,8 @@ def _made(made: Made) -> str:
     parts = ["TLS" if made["is_tls"] else "no TLS", "a token" if made["has_token"] else "no token"]
     return (
         f"{made['date']}, {made['machine']}. Load by {made['generators']}. {made['n_shoppers']:,} shoppers, "
-        f"{made['changed_share']:.0%} of them changed since their last decision; {', '.join(parts)}; every call gives "
-        f"the gateway {1000 * made['deadline_s']:.0f} ms. Latency counts from the moment a caller meant to ask."
+        f"{100 * made['changed_share']:.0f} % of them changed since their last decision; {', '.join(parts)}; every "
+        f"call gives the gateway {1000 * made['deadline_s']:.0f} ms. Latency counts from the moment a caller meant to ask."
     )
 
 
@@ -139,8 +139,8 @@ def _notes(points: Sequence[Point]) -> list[str]:
     """What would otherwise be read as the gateway's doing."""
     late = [point for point in points if point["is_generator_bound"]]
     return [
-        f"At {point['share']:.0%} the generator itself was {point['generator_late_p99_ms']:.0f} ms late in the 99th "
-        "percentile: that point is in the table, but no measurement of the gateway."
+        f"At {100 * point['share']:.0f} % the generator itself was {point['generator_late_p99_ms']:.0f} ms late in the "
+        "99th percentile: that point is in the table, but no measurement of the gateway."
         for point in late
     ]
 

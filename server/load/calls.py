@@ -5,7 +5,7 @@ In: phases and limits. Out: Calls with figures. Shared by open_loop.py and by th
 
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import grpc
@@ -14,12 +14,15 @@ from numpy.typing import NDArray
 from stratagem.v1 import strategy_pb2
 
 from server.load.arrivals import Phase
-from server.load.latencies import Timeline, joined, latency_figures, percentile
+from server.load.changes import Recorded
+from server.load.latencies import LATE_S, Timeline, joined, latency_figures, percentile
 from server.load.target import Target
 
 OK, NEVER_ENDED = 0, -1
 # Without the caller's cutting it off, an answer that comes too late is seen for this long.
 LATE_ANSWERS_S = 0.5
+# How long before a decision its shopper may have changed, seconds.
+CHANGED_WITHIN_S = 1.0
 CODES = {code: int(code.value[0]) for code in grpc.StatusCode}
 DEADLINE_EXCEEDED = CODES[grpc.StatusCode.DEADLINE_EXCEEDED]
 _NAMES = {number: code.name for code, number in CODES.items()}
@@ -36,6 +39,7 @@ class OpenLoop:
     n_processes  generators that share the load
     n_channels   connections of each
     skew         of the shoppers; see drawn_shoppers
+    changed_share  of the calls, those about a shopper who did something up to CHANGED_WITHIN_S before
     most_calls   more are refused: every call is remembered
     cpus         cores that the generators may use; none: all
     """
@@ -46,6 +50,7 @@ class OpenLoop:
     n_processes: int = 1
     n_channels: int = 4
     skew: float = 0.0
+    changed_share: float = 0.0
     seed: int = 0
     most_calls: int = 10_000_000
     cpus: frozenset[int] = frozenset()
@@ -105,20 +110,24 @@ Begin = Callable[[], float]
 
 @dataclass(frozen=True)
 class Calls:
-    """What became of every call of all generators, in the order in which they should have gone out."""
+    """What became of every call of all generators, in the order in which they should have gone out.
+
+    recorded  what became of the events of those who changed
+    """
 
     part: Part
     deadline_s: float
+    recorded: Recorded = field(default_factory=Recorded)
 
     @classmethod
-    def of(cls, parts: list[Part], deadline_s: float) -> "Calls":
+    def of(cls, parts: list[Part], deadline_s: float, recorded: Recorded) -> "Calls":
         """The calls of generators that began at the same moment."""
         order = np.argsort(np.concatenate([part.timeline.intended_s for part in parts]), kind="stable")
         timeline = joined([part.timeline for part in parts])
         status = np.concatenate([part.status for part in parts])[order]
         rung = np.concatenate([part.rung for part in parts])[order]
         age_s = np.concatenate([part.vector_age_s for part in parts])[order]
-        return cls(Part(timeline, status, rung, age_s), deadline_s)
+        return cls(Part(timeline, status, rung, age_s), deadline_s, recorded)
 
     @property
     def timeline(self) -> Timeline:
@@ -144,8 +153,8 @@ class Calls:
 
     @property
     def n_answered_late(self) -> int:
-        """Decisions that came after their deadline: nobody can use them."""
-        return int((self.is_ok & (self.timeline.service_s > self.deadline_s)).sum())
+        """Decisions that came after their deadline, and by more than the generator may be late in reading them."""
+        return int((self.is_ok & (self.timeline.service_s > self.deadline_s + LATE_S)).sum())
 
     @property
     def figures(self) -> dict[str, float]:

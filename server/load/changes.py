@@ -8,7 +8,7 @@ import threading
 import time
 import uuid
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import cycle
@@ -41,12 +41,14 @@ class Recorded:
     n_acknowledged: int = 0
     n_failed: int = 0
     problem: str = ""
-    _began_s: float = field(default_factory=time.monotonic)
+    began_s: float = field(default_factory=time.monotonic)
+    ended_s: float | None = None
 
     @property
     def rate_per_s(self) -> float:
         """Acknowledged events a second."""
-        return self.n_acknowledged / max(time.monotonic() - self._began_s, 1e-9)
+        until_s = time.monotonic() if self.ended_s is None else self.ended_s
+        return self.n_acknowledged / max(until_s - self.began_s, 1e-9)
 
 
 @contextmanager
@@ -57,8 +59,21 @@ def changing(target: Target, shopper_ids: Sequence[str], rate_per_s: float, at_s
     rate_per_s   events a second; fewer if the gateway acknowledges fewer
     at_s         when the events happen, seconds since 1970 UTC
     """
+    began_s = time.monotonic()
+    due = ((began_s + place / rate_per_s, shopper_id) for place, shopper_id in enumerate(cycle(shopper_ids)))
+    with recording(target, due, at_s) as recorded:
+        yield recorded
+
+
+@contextmanager
+def recording(target: Target, due: Iterable[tuple[float, str]], at_s: int) -> Iterator[Recorded]:
+    """For the length of the block, or until all are sent, let shoppers view something, one event a request.
+
+    due   when each event is sent, a moment of time.monotonic, ascending; and whose it is
+    at_s  when the events happen, seconds since 1970 UTC
+    """
     recorded, stop = Recorded(), threading.Event()
-    thread = threading.Thread(target=_record, args=(target, shopper_ids, rate_per_s, at_s, recorded, stop))
+    thread = threading.Thread(target=_record, args=(target, due, at_s, recorded, stop))
     thread.start()
     try:
         yield recorded
@@ -68,14 +83,14 @@ def changing(target: Target, shopper_ids: Sequence[str], rate_per_s: float, at_s
 
 
 def _record(
-    target: Target, shopper_ids: Sequence[str], rate_per_s: float, at_s: int, recorded: Recorded, stop: threading.Event
+    target: Target, due: Iterable[tuple[float, str]], at_s: int, recorded: Recorded, stop: threading.Event
 ) -> None:
-    run, began_s = uuid.uuid4().hex, time.monotonic()
+    run = uuid.uuid4().hex
     running: deque[grpc.Future] = deque()
     with target.channel() as channel:
         stub = feedback_pb2_grpc.FeedbackServiceStub(channel)
-        for place, shopper_id in enumerate(cycle(shopper_ids)):
-            if stop.wait(max(0.0, began_s + place / rate_per_s - time.monotonic())):
+        for place, (moment_s, shopper_id) in enumerate(due):
+            if stop.wait(max(0.0, moment_s - time.monotonic())):
                 break
             event = event_pb2.Event(
                 event_id=f"{run}-{place}", shopper_id=shopper_id, time_s=at_s, kind=event_pb2.EVENT_KIND_VIEW
@@ -86,6 +101,7 @@ def _record(
                 _count(running.popleft(), recorded)
         while running:
             _count(running.popleft(), recorded)
+        recorded.ended_s = time.monotonic()
 
 
 def _count(call: grpc.Future, recorded: Recorded) -> None:

@@ -16,7 +16,7 @@ from server.load.open_loop import put_on
 from server.load.target import DECIDE, Target, decide_bodies
 
 SHARES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.1, 1.2)
-OPEN_CALLS = (1, 4, 16, 32, 64, 128, 256, 512)
+OPEN_CALLS = (1, 4, 16, 32, 64, 128, 256, 512, 1024, 2048)
 N_CONNECTIONS = 4
 # A step that brings less than this is noise, and two of them in a row are the end of the climb.
 WORTH_A_STEP = 1.03
@@ -48,7 +48,7 @@ class Loaded:
     cpus: frozenset[int] = frozenset()
 
     def changing(self, rate_per_s: float) -> AbstractContextManager[Recorded]:
-        """Events of changed_share of the shoppers, in step with decisions at a rate."""
+        """Events of changed_share of the shoppers, in step with h2load's decisions at a rate."""
         changed = changed_ones(self.shopper_ids, self.changed_share) if self.changed_share else []
         if not changed or not rate_per_s:
             return nullcontext(Recorded())
@@ -56,7 +56,13 @@ class Loaded:
 
     def open_loop(self, *phases: Phase) -> OpenLoop:
         """An open loop through phases."""
-        return OpenLoop(phases, self.deadline_s, n_processes=self.n_processes, cpus=self.cpus)
+        return OpenLoop(
+            phases,
+            self.deadline_s,
+            n_processes=self.n_processes,
+            changed_share=self.changed_share,
+            cpus=self.cpus,
+        )
 
 
 def saturation(loaded: Loaded, seconds: float, show: Show) -> tuple[float, list[Figures]]:
@@ -103,24 +109,23 @@ def curve(loaded: Loaded, saturated_per_s: float, seconds: float, show: Show) ->
     points = []
     for share in SHARES:
         rate_per_s = share * saturated_per_s
-        with loaded.changing(rate_per_s) as recorded:
-            phase = Phase(rate_per_s, seconds)
-            calls = put_on(loaded.target, loaded.shopper_ids, loaded.at_s, loaded.open_loop(phase))
-        point = {"share": share, "asked_per_s": rate_per_s} | told_of(calls, seconds, recorded)
+        load = loaded.open_loop(Phase(rate_per_s, seconds))
+        calls = put_on(loaded.target, loaded.shopper_ids, loaded.at_s, load)
+        point = {"share": share, "asked_per_s": rate_per_s} | told_of(calls, seconds)
         points.append(point)
         show(f"{share:.0%} of saturation, {rate_per_s:,.0f} calls/s: {in_words(calls)}")
     return points
 
 
-def told_of(calls: Calls, seconds: float, recorded: Recorded) -> Told:
+def told_of(calls: Calls, seconds: float) -> Told:
     """Figures, statuses and rungs of a run; a generator that was late is owned up to.
 
     seconds  of the run
     """
     return {
         "answered_per_s": float(calls.is_ok.sum() / seconds),
-        "events_per_s": recorded.rate_per_s,
-        "n_events_failed": recorded.n_failed,
+        "events_per_s": calls.recorded.n_acknowledged / seconds,
+        "n_events_failed": calls.recorded.n_failed,
         "statuses": calls.statuses,
         "rungs": calls.rungs,
         "is_generator_bound": calls.timeline.is_generator_bound,

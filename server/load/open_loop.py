@@ -10,13 +10,15 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import nullcontext
 from multiprocessing.connection import Connection
 
 import numpy as np
 from numpy.typing import NDArray
 
 from server.load.arrivals import Phase, drawn_shoppers, poisson_arrivals
-from server.load.calls import Calls, OpenLoop, Part, Work
+from server.load.calls import CHANGED_WITHIN_S, Calls, OpenLoop, Part, Work
+from server.load.changes import Recorded, recording
 from server.load.target import LoadFailed, Target
 
 STARTS_WITHIN_S = 60.0
@@ -45,19 +47,20 @@ def put_on(target: Target, shopper_ids: Sequence[str], at_s: int, load: OpenLoop
     expected = sum(phase.rate_per_s * phase.seconds for phase in load.phases)
     if expected > load.most_calls:
         raise LoadFailed(f"calls must be at most {load.most_calls}, got about {expected:.0f}")
+    shares = [Work(target, *_share(shopper_ids, load, worker), at_s, load) for worker in range(load.n_processes)]
     workers: list[tuple[subprocess.Popen[bytes], Connection]] = []
     try:
-        for worker in range(load.n_processes):
+        for work in shares:
             process, pipe = _started()
             workers.append((process, pipe))
-            pipe.send(Work(target, *_share(shopper_ids, load, worker), at_s, load))
-        parts = _run([pipe for _, pipe in workers], load)
+            pipe.send(work)
+        parts, recorded = _run([pipe for _, pipe in workers], shares)
     finally:
         for process, pipe in workers:
             pipe.close()
             process.terminate()
             process.wait()
-    return Calls.of(parts, load.deadline_s)
+    return Calls.of(parts, load.deadline_s, recorded)
 
 
 def _share(shopper_ids: Sequence[str], load: OpenLoop, worker: int) -> tuple[NDArray[np.float64], list[str]]:
@@ -69,9 +72,21 @@ def _share(shopper_ids: Sequence[str], load: OpenLoop, worker: int) -> tuple[NDA
     return intended_s, [shopper_ids[shopper] for shopper in drawn.tolist()]
 
 
-def _run(pipes: Sequence[Connection], load: OpenLoop) -> list[Part]:
+def _changes(shares: Sequence[Work]) -> list[tuple[float, str]]:
+    """Whose event is due when, so that a share of the calls are about somebody who has just changed."""
+    load = shares[0].load
+    rng = np.random.default_rng([load.seed, load.n_processes, 1])
+    due: list[tuple[float, str]] = []
+    for work in shares:
+        places = np.flatnonzero(rng.random(work.intended_s.size) < load.changed_share)
+        before_s = np.maximum(0.0, work.intended_s[places] - rng.uniform(0.0, CHANGED_WITHIN_S, places.size))
+        due += zip(before_s.tolist(), [work.shopper_ids[place] for place in places.tolist()], strict=True)
+    return sorted(due)
+
+
+def _run(pipes: Sequence[Connection], shares: Sequence[Work]) -> tuple[list[Part], Recorded]:
     """Begin in all generators at the same moment and collect what they saw."""
-    within_s = STARTS_WITHIN_S
+    within_s, load, changes = STARTS_WITHIN_S, shares[0].load, _changes(shares)
     try:
         for pipe in pipes:
             _received(pipe, within_s)
@@ -79,7 +94,9 @@ def _run(pipes: Sequence[Connection], load: OpenLoop) -> list[Part]:
         for pipe in pipes:
             pipe.send(begins_s)
         within_s += 2 * load.seconds + load.deadline_s
-        return [_received(pipe, within_s) for pipe in pipes]
+        due = ((begins_s + moment_s, shopper_id) for moment_s, shopper_id in changes)
+        with recording(shares[0].target, due, shares[0].at_s) if changes else nullcontext(Recorded()) as recorded:
+            return [_received(pipe, within_s) for pipe in pipes], recorded
     except (EOFError, OSError) as error:
         raise LoadFailed("a generator must tell what it saw, but it ended; its own words stand above") from error
 

@@ -28,15 +28,15 @@ def soak(loaded: Loaded, rate_per_s: float, seconds: float, show: Show) -> Told:
     returns  figures, a window for each minute, memory samples and how much they grow in the second half
     """
     period_s = min(PERIOD_S, seconds / 20)
-    with watched(loaded.pid, period_s) as watch, loaded.changing(rate_per_s) as recorded:
-        phase = Phase(rate_per_s, seconds)
-        calls = put_on(loaded.target, loaded.shopper_ids, loaded.at_s, loaded.open_loop(phase))
+    load = loaded.open_loop(Phase(rate_per_s, seconds))
+    with watched(loaded.pid, period_s) as watch:
+        calls = put_on(loaded.target, loaded.shopper_ids, loaded.at_s, load)
     growth = growth_percent(watch.samples)
     show(f"soak, {rate_per_s:,.0f} calls/s for {seconds:,.0f} s: {in_words(calls)}; memory grew by {growth:.2f} %")
     return {
         "rate_per_s": rate_per_s,
         "seconds": seconds,
-        **told_of(calls, seconds, recorded),
+        **told_of(calls, seconds),
         "windows": windows(calls, seconds, min(60.0, seconds / 10)),
         "memory": [asdict(sample) for sample in watch.samples],
         "growth_percent": growth,
@@ -50,8 +50,7 @@ def spike(loaded: Loaded, rate_per_s: float, seconds: float, show: Show) -> Told
     returns  figures, windows, and recovery_s from the spike's end; None if it was not reached
     """
     phases = (Phase(rate_per_s, seconds), Phase(SPIKE * rate_per_s, seconds), Phase(rate_per_s, 3 * seconds))
-    with loaded.changing(rate_per_s) as recorded:
-        calls = put_on(loaded.target, loaded.shopper_ids, loaded.at_s, loaded.open_loop(*phases))
+    calls = put_on(loaded.target, loaded.shopper_ids, loaded.at_s, loaded.open_loop(*phases))
     told = windows(calls, 5 * seconds, WINDOW_S)
     recovered_s = recovery_s(told, seconds, 2 * seconds)
     words = "not recovered" if recovered_s is None else f"recovered {recovered_s:.1f} s after it"
@@ -61,7 +60,7 @@ def spike(loaded: Loaded, rate_per_s: float, seconds: float, show: Show) -> Told
         "times": SPIKE,
         "begins_s": seconds,
         "ends_s": 2 * seconds,
-        **told_of(calls, 5 * seconds, recorded),
+        **told_of(calls, 5 * seconds),
         "windows": told,
         "recovery_s": recovered_s,
     }

@@ -11,11 +11,12 @@ import time
 import numpy as np
 
 from server.load.calls import DEADLINE_EXCEEDED, LATE_ANSWERS_S, NEVER_ENDED, OK, Begin, Part, Work
-from server.load.http2 import NOT_PROCESSED, UNAVAILABLE, UNKNOWN, Connection, Wire
+from server.load.http2 import CANCELLED, NOT_PROCESSED, UNAVAILABLE, UNKNOWN, Connection, Wire
 from server.load.target import DECIDE, LoadFailed, Target, decide_message, framed
 
 CONNECTS_WITHIN_S = 1.0
 TRIES_AGAIN_S = 0.05
+RESET_EARLY_S = 0.005
 
 
 def generated(work: Work, begin: Begin) -> Part:
@@ -171,6 +172,8 @@ class _Caller:
         if status == NOT_PROCESSED:
             self._ask(call, self._now_s())
             return
+        if status == CANCELLED and self._now_s() - self._sent_s[call] > self._work.load.deadline_s - RESET_EARLY_S:
+            status = DEADLINE_EXCEEDED  # the server's clock ran out first, and it says so by a reset
         if status == OK:
             if len(answer) < 5 or answer[0]:
                 status = UNKNOWN

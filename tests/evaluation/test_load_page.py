@@ -58,7 +58,7 @@ def test_a_load_without_soak_and_spike_has_a_page_too(load: Load) -> None:
 def test_a_late_generator_is_owned_up_to(load: Load) -> None:
     assert "no measurement of the gateway" not in html(load)
     load["points"][2]["is_generator_bound"] = True
-    assert "At 120% the generator itself was 0 ms late" in html(load)
+    assert "At 120 % the generator itself was 0 ms late" in html(load)
 
 
 def test_a_point_without_answers_is_shown_as_one(load: Load) -> None:

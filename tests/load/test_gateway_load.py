@@ -104,6 +104,19 @@ def test_changed_shoppers_have_one_more_event(
     assert all(states.shopper(shopper_id).ring["clock"][0, 0] > n for shopper_id, n in before.items())
 
 
+def test_callers_ask_about_shoppers_who_have_just_changed(
+    target: Target, shopper_ids: list[str], lived: Workload, states: EmbeddedStates
+) -> None:
+    before = sum(states.shopper(shopper_id).ring["clock"][0, 0] for shopper_id in shopper_ids)
+    load = OpenLoop((Phase(100.0, 1.5),), deadline_s=PATIENT_S, changed_share=0.2)
+    calls = put_on(target, shopper_ids, lived.at_s, load)
+    recorded, n_calls = calls.recorded, calls.figures["n_calls"]
+    assert (recorded.n_failed, recorded.problem) == (0, "")
+    assert recorded.n_acknowledged == pytest.approx(0.2 * n_calls, abs=25)  # five standard deviations
+    after = sum(states.shopper(shopper_id).ring["clock"][0, 0] for shopper_id in shopper_ids)
+    assert after - before == recorded.n_acknowledged
+
+
 def test_events_that_the_gateway_refuses_are_counted_and_told(target: Target) -> None:
     with changing(target, ["shopper-0000001"], rate_per_s=200.0, at_s=-1) as recorded:
         put_on(target, ["shopper-0000001"], 1_500_000_000, OpenLoop((Phase(5.0, 0.3),), deadline_s=PATIENT_S))
