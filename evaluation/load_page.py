@@ -116,7 +116,8 @@ def _made(made: Made) -> str:
     return (
         f"{made['date']}, {made['machine']}. Load by {made['generators']}. {made['n_shoppers']:,} shoppers, "
         f"{100 * made['changed_share']:.0f} % of them changed since their last decision; {', '.join(parts)}; every "
-        f"call gives the gateway {1000 * made['deadline_s']:.0f} ms. Latency counts from the moment a caller meant to ask."
+        f"call gives the gateway {1000 * made['deadline_s']:.0f} ms. Latency counts from the moment a caller meant to "
+        "ask."
     )
 
 

@@ -11,7 +11,16 @@ from server.load.calls import OpenLoop
 from server.load.changes import changed_ones, changing
 from server.load.h2load import ClosedLoop, driven
 from server.load.open_loop import put_on
-from server.load.target import DECIDE, DECIDE_BATCH, LoadFailed, Target, batch_body, decide_bodies
+from server.load.target import (
+    DECIDE,
+    DECIDE_BATCH,
+    DECIDE_STREAM,
+    LoadFailed,
+    Target,
+    batch_body,
+    decide_bodies,
+    stream_body,
+)
 from server.state.embedded import EmbeddedStates
 from tests.load.workload import Workload
 from tests.requirements import require_program
@@ -62,6 +71,23 @@ def test_h2load_posts_a_batch(target: Target, shopper_ids: list[str], lived: Wor
     answered = driven(target, DECIDE_BATCH, [body], ClosedLoop(n_connections=1, n_open=1, seconds=1.0, warm_s=0.1))
     assert answered.n_failed == 0
     assert answered.answer_bytes > len(shopper_ids)
+
+
+@pytest.mark.usefixtures("h2load")
+def test_h2load_posts_streams_of_asks(target: Target, shopper_ids: list[str], log: Path, lived: Workload) -> None:
+    before, n_asks = len(decided(log)), 20
+    bodies = [stream_body(shopper_ids[first : first + n_asks], lived.at_s) for first in range(0, 100, n_asks)]
+    loop = ClosedLoop(n_connections=1, n_open=1, seconds=1.0, warm_s=0.1)
+    answered = driven(target, DECIDE_STREAM, bodies, loop)
+    assert answered.n_failed == 0
+    asked = decided(log)[before:]
+    assert len(asked) >= n_asks * (answered.latency_s.size + len(bodies))  # the sampled ones too
+    assert len(set(asked)) == 100
+
+
+def test_several_bodies_that_would_be_sent_in_pieces_are_refused(target: Target) -> None:
+    with pytest.raises(LoadFailed, match="one of several bodies must have at most 16384 bytes, got 20000"):
+        driven(target, DECIDE, [bytes(20_000), bytes(20_000)], ClosedLoop())
 
 
 @pytest.mark.usefixtures("h2load")
