@@ -4,6 +4,7 @@ In: a connected socket, messages. Out: how each call ended. Called by wire_calle
 source: RFC 9113 (frames), RFC 7541 (header fields), the protocol page "gRPC over HTTP2"
 """
 
+import socket
 import struct
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -19,6 +20,7 @@ WIDEST, FIRST_WINDOW = 2**31 - 1, 65_535
 # Fields that a table of 4,096 bytes, the least that every server keeps, would not hold are sent as they are.
 TABLE_BYTES, FIELD_BYTES, FIRST_DYNAMIC = 4_096, 32, 62
 HEAD = struct.Struct(">BHBBL")
+READ_BYTES = 262_144
 
 OK, CANCELLED, UNKNOWN, INTERNAL, UNAVAILABLE = (
     int(code.value[0])
@@ -188,10 +190,12 @@ class Connection:
         """Take in whatever has come; every call that it ends is told."""
         try:
             while True:
-                part = self.wire.recv(262_144)
+                part = self.wire.recv(READ_BYTES)
                 if not part:
                     return self.close()
                 self._take(self._received + part)
+                if len(part) < READ_BYTES and isinstance(self.wire, socket.socket):
+                    return None  # all that there was; TLS may hold back more than it tells
         except BlockingIOError:
             return None
         except OSError:

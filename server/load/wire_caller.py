@@ -3,12 +3,11 @@
 In: one generator's part of an open loop. Out: what became of it. Called by open_loop.py.
 """
 
+import math
 import select
 import socket
 import ssl
 import time
-
-import numpy as np
 
 from server.load.calls import DEADLINE_EXCEEDED, LATE_ANSWERS_S, NEVER_ENDED, OK, Begin, Part, Work
 from server.load.http2 import CANCELLED, NOT_PROCESSED, UNAVAILABLE, UNKNOWN, Connection, Wire
@@ -74,9 +73,11 @@ def connected(target: Target, alpn: str = "h2") -> Wire:
 
 class _Caller:
     def __init__(self, work: Work) -> None:
-        target, part = work.target, Part.empty(work.intended_s)
-        self._work, self._begins_s, self.part = work, 0.0, part
-        self._sent_s, self._ended_s, self._status = part.timeline.sent_s, part.timeline.ended_s, part.status
+        target, n_calls = work.target, work.intended_s.size
+        self._work, self._begins_s, self._part = work, 0.0, Part.empty(work.intended_s)
+        # Lists: an element of an array costs ten times as much to read or to write.
+        self._sent_s, self._ended_s = [math.nan] * n_calls, [math.nan] * n_calls
+        self._status = [NEVER_ENDED] * n_calls
         self._bodies = [framed(decide_message(shopper_id, work.at_s)) for shopper_id in work.shopper_ids]
         self._fields = [
             (":method", "POST"), (":scheme", "http" if target.root is None else "https"), (":path", DECIDE),
@@ -85,12 +86,19 @@ class _Caller:
         ]  # fmt: skip
         self._not_before_s = [0.0] * work.load.n_channels
         self._n_open, self._oldest, self._next = 0, 0, 0
-        self._asked: list[Connection | None] = [None] * work.intended_s.size
+        self._asked: list[Connection | None] = [None] * n_calls
         self._leaving: list[Connection] = []
         try:
             self._connections = [self._new_connection() for _ in self._not_before_s]
         except OSError as error:
             raise LoadFailed(f"{target.address} must listen, got: {error}") from error
+
+    @property
+    def part(self) -> Part:
+        """What is known of every call."""
+        timeline = self._part.timeline
+        timeline.sent_s[:], timeline.ended_s[:], self._part.status[:] = self._sent_s, self._ended_s, self._status
+        return self._part
 
     def _new_connection(self) -> Connection:
         return Connection(connected(self._work.target), self._fields, self._ended)
@@ -115,7 +123,7 @@ class _Caller:
         """Until the next call is due or the oldest open one is given up."""
         until_s = self._now_s() + LATE_ANSWERS_S
         if self._n_open and self._oldest < self._next:
-            until_s = float(self._sent_s[self._oldest]) + self._patience_s
+            until_s = self._sent_s[self._oldest] + self._patience_s
         if self._next < len(intended_s):
             until_s = min(until_s, intended_s[self._next])
         return max(0.0, until_s - self._now_s())
@@ -125,7 +133,7 @@ class _Caller:
         return self._work.load.deadline_s + LATE_ANSWERS_S
 
     def _ask(self, call: int, now_s: float) -> None:
-        if np.isnan(self._sent_s[call]):
+        if math.isnan(self._sent_s[call]):
             self._sent_s[call] = now_s
             self._n_open += 1
         slot = call % len(self._connections)
@@ -157,7 +165,8 @@ class _Caller:
         self._leaving = [connection for connection in self._leaving if connection.is_open and connection.n_open]
         by_wire = {one.wire: one for one in (*self._connections, *self._leaving) if one.is_open}
         for connection in by_wire.values():
-            connection.flush()
+            if connection.wants_to_send:
+                connection.flush()
         reading = [wire for wire, connection in by_wire.items() if connection.is_open]
         writing = [wire for wire in reading if by_wire[wire].wants_to_send]
         if not reading:
@@ -178,7 +187,7 @@ class _Caller:
             if len(answer) < 5 or answer[0]:
                 status = UNKNOWN
             else:
-                self.part.answered(call, answer[5:])
+                self._part.answered(call, answer[5:])
         self._end(call, status)
 
     def _end(self, call: int, status: int) -> None:

@@ -16,10 +16,11 @@ from stratagem.v1 import strategy_pb2, strategy_pb2_grpc
 
 from server.load.arrivals import Phase
 from server.load.calls import Calls, Client, OpenLoop
+from server.load.h2load import ClosedLoop, driven
 from server.load.http2 import decoded_int, encoded_int
 from server.load.open_loop import open_loop, put_on
-from server.load.target import LoadFailed, Target
-from tests.requirements import missing
+from server.load.target import DECIDE, LoadFailed, Target, decide_bodies
+from tests.requirements import missing, require_program
 
 AT_S = 1_500_000_000
 Decide = Callable[[strategy_pb2.DecideRequest, grpc.ServicerContext], strategy_pb2.DecideResponse]
@@ -217,6 +218,24 @@ def test_tls_is_spoken_and_checked(tmp_path: Path, client: Client) -> None:
     with served(full, credentials) as (address, _):
         calls = asked(Target(address, "token", certificate), client=client)
     assert set(calls.statuses) == {"OK"}
+
+
+def test_h2load_speaks_tls_and_carries_the_token(tmp_path: Path) -> None:
+    require_program("h2load", "nghttp2-client")
+    seen = set()
+
+    def decide(request: strategy_pb2.DecideRequest, context: grpc.ServicerContext) -> strategy_pb2.DecideResponse:
+        seen.add((dict(context.invocation_metadata()).get("authorization"), request.shopper_id))
+        return full(request, context)
+
+    key, certificate = self_signed(tmp_path)
+    credentials = grpc.ssl_server_credentials([(key.read_bytes(), certificate.read_bytes())])
+    bodies = decide_bodies(["shopper-1", "shopper-2", "shopper-3"], AT_S)
+    with served(decide, credentials) as (address, _):
+        loop = ClosedLoop(1, 2, seconds=0.5, warm_s=0.1, deadline_s=20.0)
+        answered = driven(Target(address, "token", certificate), DECIDE, bodies, loop)
+    assert answered.latency_s.size > 10
+    assert seen == {("Bearer token", f"shopper-{place}") for place in (1, 2, 3)}
 
 
 def self_signed(folder: Path) -> tuple[Path, Path]:
