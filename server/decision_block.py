@@ -8,6 +8,7 @@ At 100,000 decisions a second a JSON object for each would cost more than decidi
 import struct
 from binascii import b2a_base64
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -98,8 +99,49 @@ def described(action: Action) -> dict[str, object]:
     return {name: value for name, value in named.items() if value}
 
 
-def rows_of(payload: bytes) -> Iterator[Record]:
-    """The decisions in a payload, one record each.
+@dataclass(frozen=True)
+class Block:
+    """A payload taken apart.
+
+    header   what `block_of` wrote as JSON: ids and moments by row, what all rows share, the menu's names
+    columns  (n_rows, ...)  by name; none for safe defaults
+    """
+
+    header: dict[str, Any]
+    columns: dict[str, NDArray[Any]]
+
+    def action(self, row: int, column: int) -> dict[str, Any]:
+        """One column of the menu for one row, in the order of server.strategy.actions.Menu."""
+        kind = self._kind(column)
+        if kind == "offer":
+            offer: dict[str, Any] = self.header["actions"][column - 1]
+            return offer
+        if kind == "ad":
+            slot = int(self.columns["ad_category"][row])
+            categories = self.header["categories"]
+            return described(Action("ad", "ads", category=categories[slot] if slot < len(categories) else ""))
+        if kind == "recommendations":
+            items = [self.header["items"][item] for item in self.columns["panel_item"][row].tolist()]
+            return described(Action("recommendations", "content", item_ids=tuple(item for item in items if item)))
+        return described(Action("social", "social")) if kind == "social" else {"kind": "nothing"}
+
+    def short_name(self, column: int) -> str:
+        """What a column of the menu is called in a list of eligible actions: an offer's id, else its kind."""
+        kind = self._kind(column)
+        if kind != "offer":
+            return kind
+        offer = self.header["actions"][column - 1]
+        return str(offer.get("offer_id", offer["kind"]))
+
+    def _kind(self, column: int) -> str:
+        n_offers = len(self.header["actions"])
+        if column == 0:
+            return "nothing"
+        return "offer" if column <= n_offers else ("ad", "recommendations", "social")[column - 1 - n_offers]
+
+
+def block_from(payload: bytes) -> Block:
+    """A payload's columns, without a copy.
 
     payload  as `block_of` or `safe_block_of` wrote it
     """
@@ -111,11 +153,21 @@ def rows_of(payload: bytes) -> Iterator[Record]:
         n_values = int(np.prod(shape))
         columns[name] = np.frombuffer(payload, dtype, n_values, at).reshape(shape)
         at += n_values * np.dtype(dtype).itemsize
+    return Block(header, columns)
+
+
+def rows_of(payload: bytes) -> Iterator[Record]:
+    """The decisions in a payload, one record each.
+
+    payload  as `block_of` or `safe_block_of` wrote it
+    """
+    block = block_from(payload)
+    header = block.header
     named = zip(header["decision_id"], header["shopper_id"], header["decided_at_s"], strict=True)
     shared = {name: header[name] for name in ("shadow_price", "explore_share", "release", "plan_id", "rung")}
     for row, (decision_id, shopper_id, decided_at_s) in enumerate(named):
         record = {"decision_id": decision_id, "shopper_id": shopper_id, "decided_at_s": decided_at_s}
-        yield record | shared | (_row(header, columns, row) if columns else SAFE)
+        yield record | shared | (_row(block, row) if block.columns else SAFE)
 
 
 SAFE: Record = {
@@ -128,12 +180,12 @@ SAFE: Record = {
 }
 
 
-def _row(header: dict[str, Any], columns: dict[str, NDArray[Any]], row: int) -> Record:
+def _row(block: Block, row: int) -> Record:
+    columns = block.columns
     chosen = int(columns["chosen"][row])
     open_columns = np.flatnonzero(columns["eligible"][row])
-    names = [_action(header, columns, row, column) for column in open_columns.tolist()]
     return {
-        "action": _action(header, columns, row, chosen),
+        "action": block.action(row, chosen),
         "value_micros": int(columns["value_micros"][row, chosen]),
         "cost_micros": int(columns["cost_micros"][row, chosen]),
         "score_micros": round(float(columns["score_micros"][row, chosen])),
@@ -143,7 +195,7 @@ def _row(header: dict[str, Any], columns: dict[str, NDArray[Any]], row: int) -> 
         "vector_age_s": float(columns["vector_age_s"][row]),
         "predictions_age_s": float(columns["predictions_age_s"][row]),
         "eligible": {
-            "action": [name.get("offer_id", name["kind"]) for name in names],
+            "action": [block.short_name(column) for column in open_columns.tolist()],
             "value_micros": columns["value_micros"][row, open_columns].tolist(),
             "cost_micros": columns["cost_micros"][row, open_columns].tolist(),
             "propensity": columns["propensity"][row, open_columns].tolist(),
@@ -151,24 +203,6 @@ def _row(header: dict[str, Any], columns: dict[str, NDArray[Any]], row: int) -> 
         "features": _text(columns["features"][row]),
         "encoding": {name: _text(columns[name][row]) for name in ENCODED},
     }
-
-
-def _action(header: dict[str, Any], columns: dict[str, NDArray[Any]], row: int, column: int) -> dict[str, Any]:
-    """One column of the menu for one row, in the order of server.strategy.actions.Menu."""
-    offers: list[dict[str, Any]] = header["actions"]
-    if column == 0:
-        return {"kind": "nothing"}
-    if column <= len(offers):
-        return offers[column - 1]
-    kind = ("ad", "recommendations", "social")[column - 1 - len(offers)]
-    if kind == "ad":
-        slot = int(columns["ad_category"][row])
-        category = header["categories"][slot] if slot < len(header["categories"]) else ""
-        return described(Action("ad", "ads", category=category))
-    if kind == "recommendations":
-        items = [header["items"][item] for item in columns["panel_item"][row].tolist()]
-        return described(Action("recommendations", "content", item_ids=tuple(item for item in items if item)))
-    return described(Action("social", "social"))
 
 
 def _text(values: NDArray[np.generic]) -> str:

@@ -1,23 +1,23 @@
 """The durable log: a record is acknowledged once it is on disk, and a crash loses nothing acknowledged.
 
-In: JSON-able records. Out: segments of checked records, read back by `read_log`, exported by `export_log`.
-Written by server/decide.py and the feedback door; training and evaluation read the exported Parquet.
+In: JSON-able records. Out: segments of checked records, read back by `read_log`. Written by server/decide.py and the
+feedback door; server/log_export.py makes Parquet of it.
 Format: segments NNNNNNNN.log, each a run of [length uint32, CRC-32 of the payload uint32, payload]; a payload is a JSON
 object or a block of decisions (decision_block.py). Every process that writes has a folder of its own below the log's.
 """
 
+import fcntl
 import logging
 import os
 import struct
 import threading
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Literal
 
 import orjson
-import polars as pl
 
 from server.decision_block import MAGIC, Record, rows_of
 from server.problems import LogUnavailable
@@ -34,33 +34,28 @@ class FeedbackLog:
     """Appends records to the newest segment; one fdatasync serves everybody who waits (group commit)."""
 
     def __init__(self, folder: Path, segment_mib: int = 64) -> None:
-        """Open the folder's newest segment and cut a torn tail off it."""
+        """Open the folder's newest segment and cut a torn tail off it.
+
+        raises  LogUnavailable  if another process writes there, or the disk refuses
+        """
         folder.mkdir(parents=True, exist_ok=True)
         self._folder = folder
         self._segment_bytes = segment_mib * 2**20
+        self._lock = _locked(folder)
         segments = segments_of(folder)
         newest = segments[-1] if segments else folder / f"{1:08d}.log"
         self._number = int(newest.stem)
-        self._file = self._opened(newest)
+        try:
+            self._file = _opened(newest)
+        except OSError as error:
+            os.close(self._lock)
+            raise LogUnavailable(f"the log in {folder} must open, got: {error.strerror}") from error
         self.n_bytes = self.n_groups = self.n_refused = 0
         self._waiting: list[tuple[bytes, Future[None]]] = []
         self._changed = threading.Condition()
         self._is_closed = False
         self._thread = threading.Thread(target=self._commit_groups, name="log-writer", daemon=True)
         self._thread.start()
-
-    def _opened(self, segment: Path) -> int:
-        file = os.open(segment, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
-        whole = sum(HEADER.size + len(payload) for payload in payloads_of(segment))
-        size = os.fstat(file).st_size
-        if size > whole:
-            _logger.warning("%s: cut %d bytes of a torn tail", segment, size - whole)
-            os.ftruncate(file, whole)
-        os.fsync(file)
-        folder = os.open(segment.parent, os.O_RDONLY)
-        os.fsync(folder)  # a new segment's name must be as durable as what it holds
-        os.close(folder)
-        return file
 
     def append(self, kind: Kind, records: list[Record]) -> "Future[None]":
         """Append records; the future is done once they are on disk.
@@ -105,7 +100,7 @@ class FeedbackLog:
         start = os.lseek(self._file, 0, os.SEEK_END)
         try:
             if start and start + len(group) > self._segment_bytes:
-                full, self._file = self._file, self._opened(self._folder / f"{self._number + 1:08d}.log")
+                full, self._file = self._file, _opened(self._folder / f"{self._number + 1:08d}.log")
                 os.close(full)
                 self._number += 1
                 start = 0
@@ -128,6 +123,39 @@ class FeedbackLog:
             self._changed.notify()
         self._thread.join()
         os.close(self._file)
+        os.close(self._lock)
+
+
+def _locked(folder: Path) -> int:
+    """The folder, open and ours alone until it is closed or the process ends.
+
+    raises  LogUnavailable
+    """
+    opened = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(opened)
+        raise LogUnavailable(f"the log in {folder} must have one writer, got a second process") from None
+    return opened
+
+
+def _opened(segment: Path) -> int:
+    file = os.open(segment, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
+    try:
+        whole = sum(HEADER.size + len(payload) for payload in payloads_of(segment))
+        size = os.fstat(file).st_size
+        if size > whole:
+            _logger.warning("%s: cut %d bytes of a torn tail", segment, size - whole)
+            os.ftruncate(file, whole)
+        os.fsync(file)
+        folder = os.open(segment.parent, os.O_RDONLY)
+        os.fsync(folder)  # a new segment's name must be as durable as what it holds
+        os.close(folder)
+    except OSError:
+        os.close(file)
+        raise
+    return file
 
 
 def framed(payload: bytes) -> bytes:
@@ -183,28 +211,3 @@ def records_of(payload: bytes) -> Iterator[Record]:
             yield {"kind": "decision"} | record
     else:
         yield orjson.loads(payload)
-
-
-def export_log(folder: Path, target: Path, progress: Callable[[int], None] | None = None) -> dict[Kind, int]:
-    """Write one Parquet file per kind of record; returns how many records each holds.
-
-    Each file is written beside its place and renamed, so that a reader never sees half of one.
-    progress  called with the number of records read so far
-    """
-    records: dict[Kind, list[Record]] = {kind: [] for kind in KINDS}
-    for n_read, record in enumerate(read_log(folder), 1):
-        kind = next(kind for kind in KINDS if kind == record["kind"])
-        records[kind].append({name: _flat(value) for name, value in record.items() if name != "kind"})
-        if progress is not None:
-            progress(n_read)
-    target.mkdir(parents=True, exist_ok=True)
-    for kind, rows in records.items():
-        partial = target / f"{kind}s.parquet.partial"
-        pl.DataFrame(rows, infer_schema_length=None).write_parquet(partial)
-        partial.replace(target / f"{kind}s.parquet")
-    return {kind: len(rows) for kind, rows in records.items()}
-
-
-def _flat(value: object) -> object:
-    """Nested values as JSON text: their shape differs from row to row, and Parquet wants one."""
-    return orjson.dumps(value).decode() if isinstance(value, dict | list) else value

@@ -9,12 +9,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import polars as pl
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from server.feedback import HEADER, FeedbackLog, export_log, framed, payloads_of, read_log, segments_of
+from server.feedback import HEADER, FeedbackLog, framed, payloads_of, read_log, segments_of
 from server.problems import LogUnavailable
 
 # Writes one record after another and prints its number once it is acknowledged.
@@ -74,6 +73,14 @@ def test_a_torn_tail_is_cut_and_the_log_goes_on(tmp_path_factory: pytest.TempPat
     assert event_ids(folder) == ["a", "c"]
 
 
+def test_a_folder_has_one_writer(tmp_path: Path) -> None:
+    with opened(tmp_path), pytest.raises(LogUnavailable, match="must have one writer, got a second"):
+        FeedbackLog(tmp_path)
+    with opened(tmp_path) as log:
+        log.append("event", [{"event_id": "a"}]).result()
+    assert event_ids(tmp_path) == ["a"]
+
+
 def test_an_altered_record_ends_what_is_read(tmp_path: Path) -> None:
     with opened(tmp_path) as log:
         for name in ("a", "b"):
@@ -114,17 +121,6 @@ def test_a_disk_that_refuses_is_said_and_leaves_whole_records_only(tmp_path: Pat
             signal.signal(signal.SIGXFSZ, handler)
         log.append("event", [{"event_id": "c"}]).result()
     assert event_ids(tmp_path) == ["a", "c"]
-
-
-def test_log_becomes_a_parquet_file_per_kind(tmp_path: Path) -> None:
-    with opened(tmp_path / "log") as log:
-        log.append("event", [{"event_id": "a", "time_s": 5}]).result()
-        log.append("decision", [{"decision_id": "d", "action": {"kind": "nothing"}, "propensity": 0.5}]).result()
-    counts = export_log(tmp_path / "log", tmp_path / "out")
-    assert counts == {"decision": 1, "event": 1, "exposure": 0, "outcome": 0}
-    assert pl.read_parquet(tmp_path / "out" / "events.parquet").to_dicts() == [{"event_id": "a", "time_s": 5}]
-    (decision,) = pl.read_parquet(tmp_path / "out" / "decisions.parquet").to_dicts()
-    assert decision == {"decision_id": "d", "action": '{"kind":"nothing"}', "propensity": 0.5}
 
 
 @given(payloads=st.lists(st.binary(max_size=50), max_size=5), tail=st.binary(max_size=HEADER.size - 1))
