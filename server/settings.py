@@ -74,6 +74,9 @@ class Settings(BaseSettings):
     remembered_predictions: int = Field(
         default=100_000, ge=0, description="Shoppers whose predictions stand in when the models do not answer."
     )
+    gather_s: float = Field(
+        default=0.003, ge=0, le=0.1, description="Longest wait of an ask for company, beside a running micro-batch."
+    )
     batch_rows: int = Field(
         default=256, ge=1, le=256, description="Rows of one micro-batch; Triton's own limit is 256."
     )

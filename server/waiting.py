@@ -24,7 +24,8 @@ NEWEST = 0.1
 class Waiting:
     """The queue before one Decider.
 
-    row_s  what one decision takes of this process when it is busy, a running mean; 0 before the first
+    batch_s  how long a micro-batch takes, a running mean
+    row_s    what one decision takes of this process when it is busy, a running mean; 0 before the first
     """
 
     def __init__(self, decider: Decider, word: Wording, settings: Settings) -> None:
@@ -35,7 +36,8 @@ class Waiting:
         self._changed, self._all_busy = threading.Condition(lock), threading.Condition(lock)
         self._n_running = 0
         self._is_closed = False
-        self.row_s = 0.0
+        self.batch_s = self.row_s = 0.0
+        self._fill = max(1, settings.batch_rows // 4)
         self.repeats = Repeats(settings.remembered_decisions)
         self._threads = [
             threading.Thread(target=self._work, name=f"decider-{number}", daemon=True)
@@ -68,11 +70,11 @@ class Waiting:
         with self._changed:
             if len(self._queue) < self.most_rows and not self._is_closed:
                 self._queue.append(pending)
-                # Who runs looks again when it is done; only an idle thread needs to be woken.
-                if self._n_running < self._settings.deciders:
-                    self._changed.notify()
-                else:
+                # The first one and the one that makes it full wake a thread; those between find it waiting.
+                if self._n_running == self._settings.deciders:
                     self._all_busy.notify()
+                elif len(self._queue) in (1, self._fill):
+                    self._changed.notify()
                 return
             problem = Overloaded(
                 f"the queue must hold fewer than {self.most_rows} asks, got as many", self._drained_s()
@@ -84,27 +86,44 @@ class Waiting:
         return max(0.005, len(self._queue) * self.row_s)
 
     def _work(self) -> None:
-        while True:
-            with self._changed:
-                self._changed.wait_for(self._is_due, None)
-                if self._is_closed and not self._queue:
-                    return
-                taken = [self._queue.popleft() for _ in range(min(len(self._queue), self._settings.batch_rows))]
-                self._n_running += 1
+        while taken := self._taken():
             began_s = time.monotonic()
             decide = partial(decide_in_time, self._decider, taken, self._word, began_s)
             survived(decide, partial(_fail, taken), "a micro-batch")
-            with self._changed:
-                self._n_running -= 1
-                # Two batches overlap, so a busy second decides about two batches a batch's time.
-                row_s = (time.monotonic() - began_s) / len(taken) / max(1, min(2, self._n_running + 1))
-                if len(taken) >= self._settings.batch_rows // 4:
-                    self.row_s += NEWEST * (row_s - self.row_s) if self.row_s else row_s
-                if self._queue:
-                    self._changed.notify()
+            self._note(time.monotonic() - began_s, len(taken))
 
-    def _is_due(self) -> bool:
-        return bool(self._queue) or self._is_closed
+    def _taken(self) -> list[Pending]:
+        """Wait for a micro-batch; empty when there will be none any more."""
+        with self._changed:
+            while not self._queue or (wait_s := self._gathers_s()) > 0:
+                if self._is_closed and not self._queue:
+                    return []
+                self._changed.wait(wait_s if self._queue else None)
+            self._n_running += 1
+            return [self._queue.popleft() for _ in range(min(len(self._queue), self._settings.batch_rows))]
+
+    def _gathers_s(self) -> float:
+        """How long the asks in the queue wait for company yet.
+
+        Nobody waits while nothing runs. Beside a running batch the next one begins half its time later: then two are
+        always on their way, and a busier server gathers longer. A quarter of the largest batch is company enough.
+        """
+        if not self._n_running or len(self._queue) >= self._fill or self._is_closed:
+            return 0.0
+        window_s = min(self._settings.gather_s, self.batch_s / 2)
+        return window_s - (time.monotonic() - self._queue[0].arrived_s)
+
+    def _note(self, took_s: float, n_rows: int) -> None:
+        """Remember how long a batch took."""
+        with self._changed:
+            self._n_running -= 1
+            self.batch_s += NEWEST * (took_s - self.batch_s)
+            if n_rows >= self._fill:
+                # Two batches overlap, so a busy second decides about two batches a batch's time.
+                row_s = took_s / n_rows / max(1, min(2, self._n_running + 1))
+                self.row_s += NEWEST * (row_s - self.row_s) if self.row_s else row_s
+            if self._queue:
+                self._changed.notify()
 
     def _is_crowded(self) -> bool:
         return (bool(self._queue) and self._n_running == self._settings.deciders) or self._is_closed
@@ -117,8 +136,8 @@ class Waiting:
                 if self._is_closed:
                     return
                 self._all_busy.wait_for(lambda: self._is_closed, MINDS_EVERY_S)
-                latest_s = time.monotonic() + self._settings.reserve_s
-                due = [pending for pending in self._queue if pending.deadline_s <= latest_s]
+                now_s, reserve_s = time.monotonic(), self._settings.reserve_s
+                due = [pending for pending in self._queue if pending.due_s(reserve_s) <= now_s]
                 if due:
                     gone = set(map(id, due))
                     self._queue = deque(pending for pending in self._queue if id(pending) not in gone)
@@ -141,11 +160,11 @@ def decide_in_time(decider: Decider, taken: Sequence[Pending], word: Wording, no
 
     now_s  moment of time.monotonic
     """
-    latest_s = now_s + decider.settings.reserve_s
-    hurried = [pending for pending in taken if pending.deadline_s <= latest_s]
+    reserve_s = decider.settings.reserve_s
+    hurried = [pending for pending in taken if pending.due_s(reserve_s) <= now_s]
     if hurried:
         decider.decide(hurried, word, with_models=False)
-        taken = [pending for pending in taken if pending.deadline_s > latest_s]
+        taken = [pending for pending in taken if pending.due_s(reserve_s) > now_s]
     if taken:
         decider.decide(taken, word)
 

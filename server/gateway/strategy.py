@@ -23,12 +23,13 @@ from server.problems import DecisionIdTaken, Forbidden, InvalidRequest, Problem,
 from server.telemetry.telling import Telling
 from server.triton.client import MOST_ROWS
 from server.waiting import Waiting
-from server.wire.calls import StreamCall, UnaryCall
+from server.wire.calls import MOST_OPEN, StreamCall, UnaryCall
 
 MOST_CANDIDATES = 100
 BATCH_ID_BYTES = 180
 REMEMBERED_BATCHES = 8
 LONGEST_MS = 60_000
+LEAST_OPEN = 8
 
 
 class DecideDoor:
@@ -72,10 +73,24 @@ class StreamDoor:
         guard     asked for every message: a stream may outlive what it was let in by
         """
         self.waiting, self.within_s, self.telling, self.guard = waiting, within_s, telling, guard
+        self._streams: set[StreamCall] = set()
 
     def opened(self, stream: StreamCall) -> None:
         """Begin to read."""
+        self._streams.add(stream)
+        self._share()
         stream.listen(_Asks(self))
+
+    def gone(self, stream: StreamCall) -> None:
+        """Share the queue among those that are left."""
+        self._streams.discard(stream)
+        self._share()
+
+    def _share(self) -> None:
+        """Let all streams together fill half of the queue: a stream is not read where a unary ask would be refused."""
+        most_open = max(LEAST_OPEN, min(MOST_OPEN, self.waiting.most_rows // 2 // max(1, len(self._streams))))
+        for stream in self._streams:
+            stream.most_open = most_open
 
 
 class _Asks:
@@ -137,6 +152,7 @@ class _Asks:
 
     def gone(self, stream: StreamCall) -> None:
         """Nobody is there to be told; what was asked is decided and logged all the same."""
+        self._door.gone(stream)
 
 
 def problem_bytes(call_id: int, problem: Problem) -> bytes:

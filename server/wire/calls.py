@@ -19,8 +19,8 @@ MORE_FOLLOWS = cygrpc.WriteFlag.buffer_hint
 STATUS = {status: status.value[0] for status in StatusCode}
 # gRPC tells a call without a deadline as one in some hundred years.
 FOREVER_S = 1e9
-# Answers of a stream that its client has not taken, from which on the stream is not read.
-MOST_UNREAD = 512
+# Messages of a stream that are not answered, or whose answers are not taken, from which on the stream is not read.
+MOST_OPEN = 256
 
 
 # Told when a call needs nothing more from the server.
@@ -142,11 +142,15 @@ NOBODY = _Nobody()
 
 
 class StreamCall(Call):
-    """Messages in and out, at the pace at which the client takes the answers."""
+    """Messages in and out, at the pace at which the client takes the answers.
+
+    most_open  messages that may be open before the next is read; a door may change it at any time
+    """
 
     def __init__(self, event: cygrpc.BaseEvent, done: Done) -> None:
         """Take a stream in; `listen` starts it."""
         super().__init__(event, done)
+        self.most_open = MOST_OPEN
         self._lock = threading.Lock()
         self._unsent: deque[bytes] = deque()
         self._is_sending = False
@@ -176,7 +180,7 @@ class StreamCall(Call):
 
     def _read(self) -> None:
         with self._lock:
-            if self._is_reading or self._is_gone or self._end is not None or self._n_open >= MOST_UNREAD:
+            if self._is_reading or self._is_gone or self._end is not None or self._n_open >= self.most_open:
                 return
             self._is_reading = True
             self._begin((cygrpc.ReceiveMessageOperation(NO_FLAGS),), self._received)
