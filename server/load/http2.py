@@ -4,6 +4,7 @@ In: a connected socket, messages. Out: how each call ended. Called by wire_calle
 source: RFC 9113 (frames), RFC 7541 (header fields), the protocol page "gRPC over HTTP2"
 """
 
+import functools
 import socket
 import struct
 from collections import deque
@@ -95,6 +96,7 @@ def request_fields(fields: Sequence[tuple[str, str]]) -> tuple[bytes, bytes]:
     return first, later if kept else first
 
 
+@functools.lru_cache(256)  # most calls end with the same few bytes
 def grpc_status(block: bytes) -> int | None:
     """The status in a block of header fields that was written without a table; None if there is none in it."""
     place = 0
