@@ -34,6 +34,12 @@ from server.telemetry.traces import Traced
 from server.triton.client import Asked, Models, Predictions, predictions_of
 from server.triton.watch import Watch
 
+# Share of its time that an ask keeps back for the log and the answer, up to so long; settings.reserve_s is the least. A
+# disk that syncs in 3 ms let answers at the last moment come too late (tests/faults/test_triton_faults.py).
+RESERVED_SHARE, MOST_RESERVED_S = 0.1, 0.05
+# An answer that does not come in less time than this says little about Triton, and much about who asks.
+ENOUGH_S = 0.1
+
 # Words one row of a batch, or a decision that stands alone, as bytes that a door can send.
 Wording = Callable[[Batch | Decision, int], bytes]
 
@@ -63,6 +69,11 @@ class Pending:
         if not self.is_settled:
             self.is_settled = True
             self.reply(answer)
+
+    def due_s(self, reserve_s: float) -> float:
+        """The moment from which on the models are waited for no longer."""
+        share_s = RESERVED_SHARE * (self.deadline_s - self.arrived_s)
+        return self.deadline_s - max(reserve_s, min(share_s, MOST_RESERVED_S))
 
     @property
     def decision_id(self) -> str:
@@ -157,26 +168,37 @@ class Decider:
 
     def _decide_fully(self, seen: Seen, run: Run) -> Ints:
         """Answer what the models answer in time for; returns the rows that are left without."""
-        deadlines = np.array([pending.deadline_s for pending in run.pendings]) - self.settings.reserve_s
-        is_open = np.ones(len(run.pendings), np.bool_)
+        deadlines = np.array([pending.due_s(self.settings.reserve_s) for pending in run.pendings])
+        is_open, began_s = np.ones(len(run.pendings), np.bool_), time.monotonic()
         try:
             seen, asked = self._asked(seen, float(deadlines.max()) - time.monotonic(), run)
             while not asked.has_come(float(deadlines[is_open].min()) - time.monotonic()):
                 due = np.flatnonzero(is_open & (deadlines <= time.monotonic()))
                 is_open[due] = False
+                self._too_late(TooLate("the heads must answer in time, got nothing"), time.monotonic() - began_s)
                 self._fall_back(seen, due, run)
                 if not is_open.any():
                     asked.give_up()
                     return due[:0]
             predicted = predictions_of(asked.answer(), seen.snapshot.encodings)
-        except (ModelUnavailable, TooLate) as problem:
+        except ModelUnavailable as problem:
             self.watch.trouble(problem)
+            return np.flatnonzero(is_open)
+        except TooLate as problem:
+            self._too_late(problem, time.monotonic() - began_s)
             return np.flatnonzero(is_open)
         run.laps.lap("models")
         batch = self._batch(seen, predicted)
         rows = np.flatnonzero(is_open)
         self._finish(batch, rows, run.of(rows), run)
         return rows[:0]
+
+    def _too_late(self, problem: TooLate, waited_s: float) -> None:
+        """Whoever gives the models no time must not take them from everybody else."""
+        if waited_s >= ENOUGH_S:
+            self.watch.trouble(problem)
+        else:
+            self.watch.doubt()
 
     def _seen(self, asks: Sequence[Ask], laps: Laps) -> tuple[Seen | None, Ints]:
         """The known shoppers of a batch with their features, and their positions."""

@@ -27,35 +27,47 @@ class Watch:
         self._models = models
         self.is_up = self._answers()
         self._changed = threading.Condition()
-        self._is_closed = False
+        self._is_closed = self._is_in_doubt = False
+        # Deciders and the watch turn it: what listeners heard last must be what holds.
+        self._turning = threading.Lock()
         self.listeners: list[Callable[[bool], None]] = []
         self._thread = threading.Thread(target=self._ask_on, name="triton-watch", daemon=True)
         self._thread.start()
 
     def trouble(self, problem: Problem) -> None:
         """A question got no answer: nobody else asks until Triton answers the watch again."""
-        if self.is_up:
+        if self.is_up and self._turn(False):
             _logger.warning("decisions do without the models: %s", problem)
-            self._turn(False)
-            with self._changed:
-                self._changed.notify()
+            self.doubt()
 
-    def _turn(self, is_up: bool) -> None:
-        self.is_up = is_up
-        for listener in self.listeners:
-            listener(is_up)
+    def doubt(self) -> None:
+        """A question with little time got no answer in it, which may mean nothing: look now and not a second later."""
+        with self._changed:
+            self._is_in_doubt = True
+            self._changed.notify()
+
+    def _turn(self, is_up: bool) -> bool:
+        with self._turning:
+            if self.is_up == is_up:
+                return False
+            self.is_up = is_up
+            for listener in self.listeners:
+                listener(is_up)
+            return True
 
     def _ask_on(self) -> None:
         while True:
             with self._changed:
-                period_s = UP_PERIOD_S if self.is_up else DOWN_PERIOD_S
-                self._changed.wait_for(lambda: self._is_closed, period_s)
+                # Whoever doubts all the time must not have Triton asked all the time.
+                self._changed.wait_for(lambda: self._is_closed, DOWN_PERIOD_S)
+                if self.is_up:
+                    self._changed.wait_for(lambda: self._is_closed or self._is_in_doubt, UP_PERIOD_S - DOWN_PERIOD_S)
                 if self._is_closed:
                     return
+                self._is_in_doubt = False
             is_up = self._answers()
-            if is_up != self.is_up:
+            if self._turn(is_up):
                 _logger.warning("Triton at %s %s", self._models.address, "answers" if is_up else "does not answer")
-                self._turn(is_up)
 
     def _answers(self) -> bool:
         """Whether everything is loaded and a row gets a sane answer: a server may be ready and talk nonsense."""
