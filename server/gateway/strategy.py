@@ -21,7 +21,7 @@ from server.gateway.doors import Context, Guard, count_refusal, refuse, request_
 from server.gateway.words import decide_response, stream_response
 from server.problems import DecisionIdTaken, Forbidden, InvalidRequest, Problem, Unauthenticated
 from server.telemetry.telling import Telling
-from server.triton.client import MOST_ROWS
+from server.triton.client import MOST_DECISIONS
 from server.waiting import Waiting
 from server.wire.calls import MOST_OPEN, StreamCall, UnaryCall
 
@@ -210,7 +210,7 @@ class BatchDoor:
 
     def _pieces(self, asks: list[Ask], deadline_s: float) -> Iterator[Rows]:
         """The pieces' rows in order; a few pieces are on their way at the same time."""
-        pieces: Iterable[list[Ask]] = (asks[first : first + MOST_ROWS] for first in range(0, len(asks), MOST_ROWS))
+        pieces: Iterable[list[Ask]] = (asks[first : first + MOST_DECISIONS] for first in range(0, len(asks), MOST_DECISIONS))
         running: list[Future[Rows]] = []
         for piece in pieces:
             running.append(self._pool.submit(self._decider.decide_rows, piece, deadline_s))

@@ -27,7 +27,8 @@ from server.triton.messages import channel_options, reason_of, request_of
 ENCODER, HEADS, OUTLOOK = "encoder", "heads", "predictions"
 SESSION, TRANSACTION, REVIEW = "session", "risk_transaction", "risk_review"
 PATIENT_S = 60.0  # of bulk work
-MOST_ROWS = 256  # max_batch_size of every config.pbtxt
+# max_batch_size of every config.pbtxt but that of the heads: bulk work asks them in fewer, larger messages.
+MOST_ROWS, MOST_DECISIONS = 256, 1_024
 N_IN_FLIGHT = 4  # chunks of one large request: enough to keep the models busy, few enough to let others in
 
 Outputs = Mapping[str, tuple[type[np.generic], int]]
@@ -156,7 +157,7 @@ class Models:
         return _encodings(told, events.item.shape[0])
 
     def predict(self, features: NDArray[np.float32], encodings: Encodings, within_s: float = PATIENT_S) -> Predictions:
-        """Predict what a decision needs of a batch; more than MOST_ROWS rows become several calls.
+        """Predict what a decision needs of a batch; more than MOST_DECISIONS rows become several calls.
 
         features   (batch, N_FEATURES) float32  as kernels.features.columns names them; finite
         encodings  (batch,) ENCODING            of the same shoppers
@@ -171,7 +172,7 @@ class Models:
     ) -> Asked:
         """Send what `predict` asks and do not wait; `predictions_of` reads the answer.
 
-        features   (batch, N_FEATURES) float32, batch at most MOST_ROWS
+        features   (batch, N_FEATURES) float32, batch at most MOST_DECISIONS
         encodings  (batch,) ENCODING
         within_s   after which Triton need not answer
         metadata   of the call, such as the trace that it belongs to
@@ -256,8 +257,14 @@ def _n_rows(tensors: Arrays) -> int:
 
 
 def _requests(model: str, tensors: Arrays) -> Iterator[service_pb2.ModelInferRequest]:
-    for first in range(0, _n_rows(tensors), MOST_ROWS):
-        yield request_of(model, {name: array[first : first + MOST_ROWS] for name, array in tensors.items()})
+    most_rows = most_rows_of(model)
+    for first in range(0, _n_rows(tensors), most_rows):
+        yield request_of(model, {name: array[first : first + most_rows] for name, array in tensors.items()})
+
+
+def most_rows_of(model: str) -> int:
+    """Rows of one request to a model."""
+    return MOST_DECISIONS if model == HEADS else MOST_ROWS
 
 
 def _left_s(deadline_s: float, within_s: float) -> float:
@@ -318,18 +325,23 @@ def _joined(
 ) -> dict[str, NDArray[np.generic]]:
     """The answers of all chunks, refusing what the contract does not allow."""
     parts: dict[str, list[NDArray[np.generic]]] = {name: [] for name in outputs}
-    for first, response in zip(range(0, n_rows, MOST_ROWS), responses, strict=True):
+    most_rows = most_rows_of(model)
+    for first, response in zip(range(0, n_rows, most_rows), responses, strict=True):
+        if len(response.outputs) != len(response.raw_output_contents):
+            told = f"{len(response.outputs)} and {len(response.raw_output_contents)}"
+            raise ModelUnavailable(f"{model} must answer as many tensors as contents, got {told} from Triton")
         contents = dict(zip([tensor.name for tensor in response.outputs], response.raw_output_contents, strict=True))
         datatypes = {tensor.name: tensor.datatype for tensor in response.outputs}
         for name, (dtype, width) in outputs.items():
             if datatypes.get(name) != DATATYPES[dtype]:
                 got = datatypes.get(name, "none")
                 raise ModelUnavailable(f"{name} of {model} must be {DATATYPES[dtype]}, got {got}")
-            array = np.frombuffer(contents[name], dtype)
-            rows = min(MOST_ROWS, n_rows - first)
-            if array.size != rows * width:
-                raise ModelUnavailable(f"{name} must have shape ({rows}, {width}), got {array.size} values from Triton")
-            parts[name].append(array.reshape(rows, width))
+            content, rows = contents[name], min(most_rows, n_rows - first)
+            if len(content) != rows * width * np.dtype(dtype).itemsize:
+                raise ModelUnavailable(
+                    f"{name} must have shape ({rows}, {width}), got {len(content)} bytes from Triton"
+                )
+            parts[name].append(np.frombuffer(content, dtype).reshape(rows, width))
     arrays = {
         # No parts are no rows.
         name: found[0]
