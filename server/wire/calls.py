@@ -7,10 +7,14 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, Protocol
 
 from grpc import StatusCode
 from grpc._cython import cygrpc
+
+from server.problems import Problem
+from server.survival import survived
 
 Metadata = Sequence[tuple[str, str | bytes]]
 NO_FLAGS = 0
@@ -46,7 +50,7 @@ class Call:
         details = event.call_details
         self._call = event.call
         self._done = done
-        self.method: str = details.method.decode()
+        self.method: str = details.method.decode(errors="replace")
         self.metadata: Metadata = event.invocation_metadata
         # The wall clock may step; from here on only the monotonic one is asked.
         left_s = details.deadline - time.time()
@@ -84,9 +88,12 @@ class UnaryCall(Call):
     def _received(self, event: cygrpc.BaseEvent) -> None:
         message = event.batch_operations[0].message()
         if message is None:  # the client went away, or sent more than the server takes
-            self.refuse(StatusCode.INTERNAL, "a call must bring one message, got none")
+            self.refuse(StatusCode.INVALID_ARGUMENT, "a call must bring one message, got none")
         else:
-            self._take(self, message)
+            survived(partial(self._take, self, message), self._failed, self.method)
+
+    def _failed(self, problem: Problem) -> None:
+        self.refuse(problem.status, str(problem))
 
     def answer(self, message: bytes) -> None:
         """Send the answer and OK; from any thread, once."""
@@ -154,7 +161,7 @@ class StreamCall(Call):
         self._lock = threading.Lock()
         self._unsent: deque[bytes] = deque()
         self._is_sending = False
-        self._is_reading = False
+        self._is_reading = self._is_read = False  # read: to the end
         self._n_open = 0  # messages taken and not yet answered on the wire
         self._end: tuple[int, bytes, Metadata] | None = None
         self._has_ended = False
@@ -164,8 +171,10 @@ class StreamCall(Call):
     def listen(self, listener: Listener) -> None:
         """Start to read, for `listener`."""
         self._listener = listener
-        self._begin((cygrpc.ReceiveCloseOnServerOperation(NO_FLAGS),), self._closed)
-        self._begin((cygrpc.SendInitialMetadataOperation((), NO_FLAGS),), self._settled)
+        with self._lock:  # a server that stops ends the stream from another thread, perhaps before this
+            self._begin((cygrpc.ReceiveCloseOnServerOperation(NO_FLAGS),), self._closed)
+            if not self._has_ended:
+                self._begin((cygrpc.SendInitialMetadataOperation((), NO_FLAGS),), self._settled)
         self._read()
 
     def leave_unread(self) -> None:
@@ -180,7 +189,8 @@ class StreamCall(Call):
 
     def _read(self) -> None:
         with self._lock:
-            if self._is_reading or self._is_gone or self._end is not None or self._n_open >= self.most_open:
+            is_full = self._n_open >= self.most_open
+            if is_full or self._is_reading or self._is_read or self._is_gone or self._end is not None:
                 return
             self._is_reading = True
             self._begin((cygrpc.ReceiveMessageOperation(NO_FLAGS),), self._received)
@@ -188,14 +198,18 @@ class StreamCall(Call):
     def _received(self, event: cygrpc.BaseEvent) -> None:
         message = event.batch_operations[0].message()
         with self._lock:
-            self._is_reading = False
+            self._is_reading, self._is_read = False, message is None
             self._n_open += message is not None
+            is_gone = self._is_gone
         if message is None:
             self._listener.half_closed(self)
-        else:
-            self._listener.received(self, message)
+        elif not is_gone:  # a client that left at once may be heard of after it was seen off
+            survived(partial(self._listener.received, self, message), self._failed, self.method)
             self._read()
         self._settled(event)
+
+    def _failed(self, problem: Problem) -> None:
+        self.end(problem.status, str(problem))
 
     def send(self, message: bytes, n_answered: int = 1) -> None:
         """Send one message, after those before it; from any thread. A stream that has ended drops it.

@@ -22,6 +22,7 @@ from server.wire.calls import Call, StreamCall, UnaryCall
 # Calls that the server is ready to take at once, before the polling thread comes round.
 N_WAITING = 4
 POLL_S = 0.2
+DRAINS = StatusCode.UNAVAILABLE, "the gateway drains: ask what is open again, on a new stream"
 _logger = logging.getLogger(__name__)
 
 
@@ -109,7 +110,7 @@ class WireServer:
         self._server.shutdown(self._queue, self._shut_down)
         for call in list(self._open):
             if isinstance(call, StreamCall):
-                call.end(StatusCode.UNAVAILABLE, "the gateway drains: ask what is open again, on a new stream")
+                call.end(*DRAINS)
         if not self._stopped.wait(max(0.0, deadline_s - time.monotonic())):
             self._server.cancel_all_calls()
             self._stopped.wait()
@@ -150,6 +151,8 @@ class WireServer:
             self._open.add(stream)
             if self._guard is None or self._guard(stream):
                 method.opened(stream)
+                if self._is_stopping:
+                    stream.end(*DRAINS)
             else:
                 stream.leave_unread()
             return
