@@ -3,18 +3,17 @@
 import shutil
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from evaluation import terminal
+from server.verbs import add_verbs
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
     from typing import Any
 
     from stratagem.v1 import strategy_pb2
@@ -22,13 +21,13 @@ if TYPE_CHECKING:
     from evaluation.report import Strategy
     from server.planner import Planned
     from server.settings import Settings
-    from training.text.export import Ask
 
 app = typer.Typer(
     no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__.split(":")[0]
 )
 
-SHOP, FEATURES, MODELS, DEMO = (Path("build") / name for name in ("shop", "features", "models", "demo"))
+bench = add_verbs(app)
+SHOP, FEATURES, MODELS, DEMO, LOAD = (Path("build") / name for name in ("shop", "features", "models", "demo", "load"))
 N_LATENCY_CALLS = 300
 MOMENTS = ["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%dT%H:%M:%S%z"]
 
@@ -112,12 +111,15 @@ def features(
 ) -> None:
     """Write every feature of shoppers, items, events and texts as Parquet; docs/features.md says what they mean."""
     from server.settings import load_settings
+    from server.triton.text import asking
     from training.features.assembly import Options, write_features
     from training.text.embedding import Embedder
 
     at_s = None if at is None else int((at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp())
     with terminal.step("features") as step:
-        embedder = Embedder(load_settings().repository, _sentences, into.with_name("embeddings"), step.show)
+        embedder = Embedder(
+            load_settings().repository, partial(asking, load_settings().triton), into.with_name("embeddings"), step.show
+        )
         write_features(shop, into, step.say, Options(at_s=at_s, embed=embedder if embed else None))
 
 
@@ -191,18 +193,11 @@ def export(
 
 
 def _export(shop: Path, models: Path, settings: "Settings", accept_losses: bool, step: terminal.Step) -> None:
-    from server.triton.asking import ask_now
-    from server.triton.process import started
-    from training.export import Answers, Exported, export
-
-    @contextmanager
-    def serve(staged: Path, models: "Sequence[str]") -> Iterator[Answers]:
-        # Always a Triton of our own: one that somebody else runs does not serve what is being checked.
-        with started(staged, models, folder=settings.triton) as triton:
-            yield lambda model, tensors: ask_now(triton.address, model, tensors)
+    from server.triton.asking import answering
+    from training.export import Exported, export
 
     asked = Exported(shop, models, settings.repository, accept_losses)
-    for model, parity in export(asked, serve, step.say).items():
+    for model, parity in export(asked, partial(answering, settings.triton), step.say).items():
         step.say(f"{model} against torch: ONNX Runtime {parity.onnxruntime:.1e}, Triton {parity.triton:.1e} at most")
 
 
@@ -247,12 +242,8 @@ def serve(
         check_port(settings)
         open_repository(settings.repository)
         _load_states(settings, shop, step)
-    run(
-        settings,
-        lambda address: terminal.console.print(
-            f"ready: gRPC on {address}, without TLS, this machine only; Ctrl-C stops it"
-        ),
-    )
+    how = "without TLS, this machine only" if settings.tls_certificate is None else "with TLS"
+    run(settings, lambda address: terminal.console.print(f"ready: gRPC on {address}, {how}; Ctrl-C stops it"))
 
 
 @app.command()
@@ -277,6 +268,29 @@ def decide(
             print(json_format.MessageToJson(decision, preserving_proto_field_name=True))
         else:
             terminal.say_strategy(_strategy(decision))
+
+
+@bench.command("load")
+def bench_load(
+    address: Annotated[str, typer.Option("--address", help="The gateway's address; unset: the settings'.")] = "",
+    token: Annotated[str, typer.Option("--token", envvar="STRATAGEM_TOKEN", help="Token or key of a client.")] = "",
+    root: Annotated[Path | None, typer.Option("--root", help="Authority of the gateway's certificate, PEM.")] = None,
+    pid: Annotated[int | None, typer.Option("--pid", help="The gateway's process, to watch its memory.")] = None,
+    quick: Annotated[bool, typer.Option("--quick", help="Seconds instead of a quarter of an hour.")] = False,
+    into: Annotated[Path, typer.Option("--into", help="Folder for load.json, load.html and load.svg.")] = LOAD,
+) -> None:
+    """Load a running gateway: where it is saturated, latency below and above that, a soak and a spike, as a page."""
+    from evaluation.load_page import write
+    from server.load.bench import QUICK, Lengths, shop_loaded
+    from server.load.bench import bench_load as measured
+    from server.load.target import Target
+    from server.settings import load_settings
+
+    settings = load_settings()
+    target = Target(address or f"{settings.host}:{settings.port}", token, root)
+    with terminal.step("bench load") as step:
+        told = measured(shop_loaded(settings, target, pid), QUICK if quick else Lengths(), step.say)
+        step.say(f"the curve: {write(told, into)} (open it in a browser)")
 
 
 @app.command()
@@ -339,21 +353,6 @@ def _strategy(decision: "strategy_pb2.Decision") -> "Strategy":
 
     reasons = [reason.words for reason in decision.reasons]
     return Strategy(decision.shopper_id, action_in_words(decision), economics_in_words(decision), reasons)
-
-
-@contextmanager
-def _sentences(repository: Path, models: "Sequence[str]") -> "Iterator[Ask]":
-    """A Triton of our own for texts: one that somebody else runs does not hold a shop's sentence models."""
-    from server.settings import load_settings
-    from server.triton.process import started
-    from server.triton.text import TextModels
-
-    with started(repository, models, folder=load_settings().triton) as triton:
-        asked = TextModels(triton.address)
-        try:
-            yield asked.ask
-        finally:
-            asked.close()
 
 
 def _json(file: Path) -> "Any":

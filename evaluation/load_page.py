@@ -3,9 +3,11 @@
 In: load.json as parsed JSON. Out: a self-contained HTML document, and the curve as SVG. Called by cli.py.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TypedDict
 
+import orjson
 from plotly.offline import get_plotlyjs
 
 from evaluation import load_figures
@@ -97,6 +99,19 @@ def html(load: Load) -> str:
         else "",
         not_full_share=load_figures.not_full_share,
     )
+
+
+def write(told: Mapping[str, object], folder: Path) -> Path:
+    """Write load.json, load.html and load.svg; returns the page.
+
+    told  as `stratagem bench load` measured it
+    """
+    text = orjson.dumps(told, option=orjson.OPT_INDENT_2)  # what is not a number becomes null
+    load = orjson.loads(text)
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, content in (("load.json", text.decode()), ("load.html", html(load)), ("load.svg", svg(load))):
+        (folder / name).write_text(content)
+    return folder / "load.html"
 
 
 def svg(load: Load) -> str:

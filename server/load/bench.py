@@ -12,8 +12,13 @@ from pathlib import Path
 
 from server.load.curve import Loaded, Show, Told, curve, saturation
 from server.load.profiles import soak, spike
+from server.load.target import LoadFailed, Target
+from server.repository import open_repository
+from server.settings import Settings
+from server.state.embedded import EmbeddedStates
 
 SOAK_SHARE, SPIKE_SHARE = 0.5, 0.3
+MOST_SHOPPERS = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -44,6 +49,22 @@ def bench_load(loaded: Loaded, lengths: Lengths, show: Show) -> Told:
         "spike": spike(loaded, SPIKE_SHARE * saturated_per_s, lengths.spike_s, show) if lengths.spike_s else None,
     }
     return {"made": _made(loaded)} | told
+
+
+def shop_loaded(settings: Settings, target: Target, pid: int | None) -> Loaded:
+    """Whom to load where the gateway serves the settings' own shop: shoppers of its store, at its last moment.
+
+    raises  LoadFailed  if the store is empty
+    """
+    repository = open_repository(settings.repository)
+    states = EmbeddedStates(settings.state, repository.vocabulary, settings.state_mib)
+    try:
+        shopper_ids = next(states.shopper_ids(MOST_SHOPPERS), [])
+    finally:
+        states.close()
+    if not shopper_ids:
+        raise LoadFailed(f"{settings.state} must hold shoppers to ask about, got none; `stratagem serve` loads them")
+    return Loaded(target, shopper_ids, repository.catalogue.as_of_s, pid=pid)
 
 
 def _made(loaded: Loaded) -> Told:

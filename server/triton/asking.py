@@ -4,7 +4,9 @@ In: an address, a model, named arrays. Out: its answers by name, or a Problem in
 are asked through client.py, which knows what they must answer.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
 
 import grpc
 import numpy as np
@@ -13,10 +15,25 @@ from tritonclient.grpc.service_pb2_grpc import GRPCInferenceServiceStub
 
 from server.problems import ModelUnavailable
 from server.triton.messages import arrays_of, channel_options, reason_of, request_of
+from server.triton.process import started
 
 MOST_ROWS = 256  # max_batch_size of every config.pbtxt that `stratagem export` writes
 
 Arrays = Mapping[str, NDArray[np.generic]]
+
+
+@contextmanager
+def answering(
+    triton: Path, repository: Path, models: Sequence[str]
+) -> Iterator[Callable[[str, Arrays], dict[str, NDArray[np.generic]]]]:
+    """Yield what asks a Triton of our own: one that somebody else runs does not serve what is being checked.
+
+    triton      its own environment
+    repository  model folders
+    models      loaded
+    """
+    with started(repository, models, folder=triton) as running:
+        yield lambda model, tensors: ask_now(running.address, model, tensors)
 
 
 def ask_now(address: str, model: str, tensors: Arrays, within_s: float = 60.0) -> dict[str, NDArray[np.generic]]:

@@ -4,6 +4,10 @@ In: a model's name and token ids. Out: vectors, checked to be finite, or a Probl
 which hands `ask` to training/text/embedding.py.
 """
 
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
 import grpc
 import numpy as np
 from numpy.typing import NDArray
@@ -11,9 +15,29 @@ from tritonclient.grpc.service_pb2_grpc import GRPCInferenceServiceStub
 
 from server.problems import InvalidRequest, ModelUnavailable
 from server.triton.messages import arrays_of, channel_options, reason_of, request_of
+from server.triton.process import started
 
 # One batch of 64 texts of 128 word pieces takes some 2 s on two cores; a busy machine takes its time.
 PATIENCE_S = 120.0
+
+
+Ask = Callable[[str, NDArray[np.int32]], NDArray[np.float32]]
+
+
+@contextmanager
+def asking(triton: Path, repository: Path, models: Sequence[str]) -> Iterator[Ask]:
+    """A Triton of our own for texts: one that somebody else runs does not hold a shop's sentence models.
+
+    triton      its own environment
+    repository  model folders
+    models      of texts, loaded
+    """
+    with started(repository, models, folder=triton) as running:
+        asked = TextModels(running.address)
+        try:
+            yield asked.ask
+        finally:
+            asked.close()
 
 
 class TextModels:
