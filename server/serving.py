@@ -43,7 +43,7 @@ def run(settings: Settings, announce: Callable[[str], None]) -> None:
     for name in (signal.SIGTERM, signal.SIGINT):
         signal.signal(name, lambda *_: stop.set())
     with (
-        serving(settings.repository, models, folder=settings.triton) as triton,
+        serving(settings.repository, models, port=settings.triton_port, folder=settings.triton) as triton,
         listening(settings, triton) as gateway,
     ):
         announce(gateway.address)

@@ -26,7 +26,10 @@ class Settings(BaseSettings):
     plan: Path = Field(default=Path("build/plan"), description="The plan whose shadow price and budget are used.")
     triton: Path = Field(default=Path("build/triton"), description="Triton's own environment and its logs.")
     triton_door: bool = Field(
-        default=False, description="Whether a Triton of our own also hosts the model `decide`, on its own port."
+        default=False, description="Whether a Triton of our own hosts the model `decide`, for callers of triton_port."
+    )
+    triton_port: int = Field(
+        default=0, ge=0, le=65535, description="Port of the gRPC door of a Triton of our own; 0 takes a free one."
     )
     host: str = Field(default="127.0.0.1", description="Address to listen on.")
     port: int = Field(default=8470, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")

@@ -57,7 +57,8 @@ def supervise(settings: Settings, models: Sequence[str], announce: Callable[[str
     ):
         # While Triton starts they import, and wait for its address.
         workers.start()
-        workers.tell(triton.enter_context(serving(settings.repository, models, folder=settings.triton)))
+        ours = serving(settings.repository, models, port=settings.triton_port, folder=settings.triton)
+        workers.tell(triton.enter_context(ours))
         workers.run(announce)
 
 

@@ -158,19 +158,23 @@ def asks_of(request: Request) -> list[Ask]:
 
     raises  InvalidRequest  naming the first field that breaks its rule
     """
+    n_rows = len(request.shopper_ids)
+    named, times_s = request.decision_ids or [b""] * n_rows, request.times_s or [0] * n_rows
+    return [_ask(*row) for row in zip(request.shopper_ids, named, times_s, strict=True)]
+
+
+def _ask(shopper: bytes, named: bytes, time_s: int) -> Ask:
     try:
-        shopper_ids = [shopper_id.decode() for shopper_id in request.shopper_ids]
-        named = [decision_id.decode() for decision_id in request.decision_ids or [b""] * len(shopper_ids)]
-    except UnicodeDecodeError as error:
-        raise InvalidRequest(f"shopper_id and decision_id must be UTF-8, got {error.object!r}") from None
-    now_s = int(time.time())
-    times_s = [time_s or now_s for time_s in request.times_s or [0] * len(shopper_ids)]
-    for shopper_id, decision_id, time_s in zip(shopper_ids, named, times_s, strict=True):
+        shopper_id, decision_id = shopper.decode(), named.decode()
+    except UnicodeDecodeError:
+        raise InvalidRequest(f"shopper_id and decision_id must be UTF-8, got {shopper!r} and {named!r}") from None
+    at_s = time_s or int(time.time())
+    if not (0 < len(shopper) <= fields.ID_BYTES >= len(named) and 1 <= at_s <= fields.LAST_TIME_S):
+        # Rare enough to name what is wrong in full.
         fields.required_id("shopper_id", shopper_id)
         fields.optional_id("decision_id", decision_id, f" (shopper {shopper_id!r})")
-        fields.moment("time_s", time_s, f" (shopper {shopper_id!r})")
-    drawn = [decision_id or uuid.uuid4().hex for decision_id in named]
-    return [Ask(*row) for row in zip(drawn, shopper_ids, times_s, strict=True)]
+        fields.moment("time_s", at_s, f" (shopper {shopper_id!r})")
+    return Ask(decision_id or uuid.uuid4().hex, shopper_id, at_s)
 
 
 def plain_row(batch: Batch | Decision, row: int) -> bytes:

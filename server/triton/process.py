@@ -32,6 +32,8 @@ MODELS = ("encoder", "heads", "predictions")
 DECIDE = "decide"
 DOOR = ROOT / "model_repository" / DECIDE
 DOOR_VARIABLE = "STRATAGEM_DECIDE"
+# The door's first start in an environment compiles the kernels there: 25 s on two busy cores, at most so long.
+COMPILED_S = 120.0
 N_LOGS = 20
 N_PORT_TRIES = 3
 STOP_S = 10.0
@@ -109,6 +111,7 @@ def started(
     options = [f"--load-model={model}" for model in models] + _trace_options(traces_url)
     if DECIDE in models and not (repository / DECIDE).exists():
         options.append(f"--model-repository={_door_folder(environment)}")
+    within_s += COMPILED_S if DECIDE in models else 0.0
     running = _launched(_Start(environment, repository, models, options), port, within_s)
     try:
         yield running
