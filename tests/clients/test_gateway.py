@@ -5,7 +5,7 @@ import asyncio
 import grpc
 import pytest
 from stratagem.v1 import event_pb2, feedback_pb2, strategy_pb2
-from stratagem_client import Client, Deadlines, Decisions, Refused, Sizes, decision_in_words
+from stratagem_client import Client, Deadlines, Refused, Sizes, decision_in_words
 
 from server.feedback import read_log
 from tests.clients.loops import in_a_loop
@@ -50,7 +50,6 @@ async def test_columns_and_stream_decide_like_single_calls(doors: Doors) -> None
     async with known(doors) as client:
         single = [await client.decide(ask(name)) for name in NAMES]
         decisions = await client.decide_many([*NAMES, "nobody"], time_s=AS_OF_S, batch_id="b")
-        skip_until_the_gateway_can(decisions)
         async with client.stream(most_open=8) as stream:
             streamed = await asyncio.gather(*[stream.submit(ask(name)) for name in NAMES])
     for one, row, other in zip(single, decisions.complete(), streamed, strict=False):
@@ -71,7 +70,6 @@ async def test_columns_and_stream_decide_like_single_calls(doors: Doors) -> None
 async def test_a_batch_asked_for_again_is_the_same_batch(doors: Doors) -> None:
     async with known(doors) as client:
         first = await client.decide_many(NAMES, time_s=AS_OF_S, batch_id="again")
-        skip_until_the_gateway_can(first)
         second = await client.decide_many(NAMES, time_s=AS_OF_S, batch_id="again")
     assert list(first.complete()) == list(second.complete())
 
@@ -103,10 +101,3 @@ async def test_rows_that_are_refused_are_told_by_their_place(doors: Doors) -> No
         feedback_pb2.RECORD_STATUS_INVALID,
         feedback_pb2.RECORD_STATUS_RECORDED,
     ]
-
-
-def skip_until_the_gateway_can(decisions: Decisions) -> None:
-    """The gateway that reads packed ids also streams."""
-    for failure in decisions.failures:
-        if failure.refused.words.startswith("shopper_ids must have between 1"):
-            pytest.skip("issue 5, 2026-11-27: this gateway reads no packed ids and has no stream")

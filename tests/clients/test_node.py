@@ -63,7 +63,6 @@ async def test_node_decides_one_by_one_and_in_columns(doors: Doors) -> None:
     assert [decision["shopper_id"] for decision in single] == NAMES
     assert {decision["rung"] for decision in single} == {"RUNG_FULL"}
     status, rows, complaint = await decided("batch", doors.gateway.address, *at, "--rows", "4", *NAMES, "nobody")
-    skip_until_the_gateway_can(complaint)
     assert (status, complaint) == (0, "")
     assert [summary(row) for row in rows[:10]] == [summary(decision) for decision in single]
     assert rows[10]["status"] == "ROW_STATUS_UNKNOWN_SHOPPER"
@@ -104,9 +103,3 @@ async def test_node_says_why_it_was_refused() -> None:
         status, lines, complaint = await decided("unary", address, "nobody")
     assert (status, lines) == (1, [])
     assert complaint == "refused: 5 NOT_FOUND: shopper_id must be known, got 'nobody'\n"
-
-
-def skip_until_the_gateway_can(complaint: str) -> None:
-    """The gateway that reads packed ids also streams."""
-    if "shopper_ids must have between 1" in complaint:
-        pytest.skip("issue 5, 2026-11-27: this gateway reads no packed ids and has no stream")
