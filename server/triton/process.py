@@ -37,6 +37,7 @@ COMPILED_S = 120.0
 N_LOGS = 20
 N_PORT_TRIES = 3
 STOP_S = 10.0
+UNLOADED_S = 4  # less than the guard's own grace
 
 
 @dataclass(frozen=True)
@@ -210,7 +211,8 @@ def _spawn(start: _Start, ports: tuple[int, int, int]) -> Running:
         "http-address": HOST, "http-port": http,
         "metrics-address": HOST, "metrics-port": metrics,
         "allow-gpu-metrics": str(Path("/dev/nvidiactl").exists()).lower(),
-        "exit-timeout-secs": 0,  # whoever asked has been answered before the block ends
+        # Whoever asked has been answered before the block ends; only the door has something to give back: its leases.
+        "exit-timeout-secs": UNLOADED_S if DECIDE in start.models else 0,
     }  # fmt: skip
     command = [str(environment.binary), *(f"--{name}={value}" for name, value in options.items())]
     command += start.options
