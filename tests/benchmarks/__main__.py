@@ -8,7 +8,7 @@ from pathlib import Path
 from server.problems import Problem
 from tests.benchmarks.record import write_record
 
-NAMES = ("triton", "models", "features", "scaling", "ingest", "sources", "text", "serving")
+NAMES = ("triton", "gateway", "models", "features", "scaling", "ingest", "sources", "text", "serving")
 
 
 def main() -> None:
