@@ -16,12 +16,13 @@ from server.gateway.assembly import check_port, listening
 from server.problems import Problem
 from server.repository import open_repository
 from server.settings import Settings
+from server.signals import Signals
 from server.triton.process import DECIDE, serving
 from server.wire.leaving import leave
 from server.workers import LEAVE, PROBLEM, supervise
 
 # Connections' ages differ by a tenth, so that not all clients come back at once; and whoever was last still has to go.
-AGES_S, LAST_S = 1.1, 1.0
+AGES_S, LAST_S = 1.1, 2.0
 # Beyond the drain, what a worker without a supervisor may take to end.
 ORPHAN_S = 10.0
 _logger = logging.getLogger(__name__)
@@ -39,15 +40,13 @@ def run(settings: Settings, announce: Callable[[str], None]) -> None:
     if settings.workers != 1:
         supervise(settings, models, announce)
         return
-    stop = threading.Event()
-    for name in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(name, lambda *_: stop.set())
     with (
+        Signals(signal.SIGTERM, signal.SIGINT) as signals,
         serving(settings.repository, models, port=settings.triton_port, folder=settings.triton) as triton,
         listening(settings, triton) as gateway,
     ):
         announce(gateway.address)
-        stop.wait()
+        signals.wait()
 
 
 def work(settings: Settings, seat: Seat, ready: int) -> None:
@@ -57,36 +56,24 @@ def work(settings: Settings, seat: Seat, ready: int) -> None:
     seat    among the workers
     ready   pipe for the address, or for the sentence of the problem that ends us
     """
-    stop, hurry = threading.Event(), threading.Event()
-    is_replaced = threading.Event()
-
-    def end(*_: object) -> None:
-        hurry.set()
-        stop.set()
-
-    def make_room(*_: object) -> None:
-        is_replaced.set()
-        stop.set()
-
-    signal.signal(signal.SIGTERM, end)
-    signal.signal(LEAVE, make_room)
-    triton = sys.stdin.readline().strip()
-    if not triton:
-        return
-    threading.Thread(target=_outlive_nobody, args=(settings.drain_s,), name="supervisor-watch", daemon=True).start()
-    try:
-        with listening(settings, triton, seat.worker, shares_port=True, seat=seat) as gateway:
-            os.write(ready, gateway.address.encode() + b"\n")
-            stop.wait()
-            if is_replaced.is_set():
-                _leave(int(gateway.address.rpartition(":")[2]), settings, hurry)
-    except Problem as problem:
-        os.write(ready, PROBLEM + str(problem).encode() + b"\n")
-        raise
+    with Signals(signal.SIGTERM, LEAVE) as signals:
+        triton = sys.stdin.readline().strip()
+        if not triton:
+            return
+        watch = threading.Thread(target=_outlive_nobody, args=(settings.drain_s,), name="supervisor-watch", daemon=True)
+        watch.start()
+        try:
+            with listening(settings, triton, seat.worker, shares_port=True, seat=seat) as gateway:
+                os.write(ready, gateway.address.encode() + b"\n")
+                if signals.wait() == {LEAVE}:
+                    _leave(int(gateway.address.rpartition(":")[2]), settings, signals)
+        except Problem as problem:
+            os.write(ready, PROBLEM + str(problem).encode() + b"\n")
+            raise
 
 
-def _leave(port: int, settings: Settings, hurry: threading.Event) -> None:
-    n_left = leave(port, AGES_S * settings.connection_age_s + LAST_S, hurry)
+def _leave(port: int, settings: Settings, signals: Signals) -> None:
+    n_left = leave(port, AGES_S * settings.connection_age_s + LAST_S, signals.wait)
     if n_left:
         _logger.info("%d connections stand although they are old: their streams end now", n_left)
 

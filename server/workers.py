@@ -25,6 +25,7 @@ from types import TracebackType
 
 from server.problems import PortInUse, WorkerEnded
 from server.settings import Settings
+from server.signals import Signals
 from server.triton.process import serving
 
 # Says to a worker that another has taken its place.
@@ -49,7 +50,7 @@ def supervise(settings: Settings, models: Sequence[str], announce: Callable[[str
     raises    PortInUse, ModelUnavailable; WorkerEnded  with a worker's last words, if it ends again and again
     """
     with (
-        _signals() as signals,
+        Signals(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals,
         _reserved(settings) as port,
         tempfile.TemporaryDirectory(prefix="stratagem-") as folder,
         ExitStack() as triton,
@@ -60,25 +61,6 @@ def supervise(settings: Settings, models: Sequence[str], announce: Callable[[str
         ours = serving(settings.repository, models, port=settings.triton_port, folder=settings.triton)
         workers.tell(triton.enter_context(ours))
         workers.run(announce)
-
-
-@contextmanager
-def _signals() -> Iterator[socket.socket]:
-    """A socket with a byte for each signal that came."""
-    told, ours = socket.socketpair()
-    ours.setblocking(False)
-    told.setblocking(False)
-    heeded = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
-    before = {name: signal.signal(name, lambda *_: None) for name in heeded}
-    woken = signal.set_wakeup_fd(ours.fileno(), warn_on_full_buffer=False)
-    try:
-        yield told
-    finally:
-        signal.set_wakeup_fd(woken)
-        for name, handler in before.items():
-            signal.signal(name, handler)
-        told.close()
-        ours.close()
 
 
 @contextmanager
@@ -146,11 +128,11 @@ class Worker:
 class Supervisor:
     """Keeps the workers; a context that ends them all."""
 
-    def __init__(self, settings: Settings, port: int, tally: Path, signals: socket.socket) -> None:
+    def __init__(self, settings: Settings, port: int, tally: Path, signals: Signals) -> None:
         """Start nobody yet.
 
         tally    file for what the workers tell each other of their clients' rates
-        signals  a byte for each signal
+        signals  to stop, and to replace everybody
         """
         self._settings, self._port, self._tally, self._signals = settings, port, tally, signals
         self._cores = sorted(os.sched_getaffinity(0))
@@ -171,6 +153,8 @@ class Supervisor:
     ) -> None:
         """Drain every worker; kill who does not end."""
         for worker in self._alive:
+            if not self._triton and worker.process.stdin is not None:
+                worker.process.stdin.close()  # it waits for a line there, whatever the signal
             worker.process.terminate()
         by_s = time.monotonic() + self._settings.drain_s + GRACE_S
         for worker in self._alive:
@@ -231,7 +215,7 @@ class Supervisor:
         while True:
             woken = self._wait()
             if self._signals.fileno() in woken:
-                told = set(self._signals.recv(4096))
+                told = self._signals.wait()
                 if told & {signal.SIGTERM, signal.SIGINT}:
                     return
                 if signal.SIGHUP in told:

@@ -9,8 +9,8 @@ takes itself off the port, and is shut down once every client has left by itself
 
 import os
 import socket
-import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
 from pathlib import Path
 
@@ -49,15 +49,16 @@ def _state(found: socket.socket) -> int:
     return found.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0]
 
 
-def leave(port: int, within_s: float, hurry: threading.Event) -> int:
+def leave(port: int, within_s: float, is_hurried: Callable[[float], object]) -> int:
     """Take no new connection, then wait until no client is left.
 
-    within_s  the longest wait
-    hurry     ends the wait at once
-    returns   connections that still stand: streams that nobody ends
+    within_s    the longest wait
+    is_hurried  waits for so many seconds at most; true ends the wait at once
+    returns     connections that still stand: streams that nobody ends
     """
     take_off(port)
-    for _ in range(int(within_s / LOOKS_EVERY_S)):
-        if not n_connections(port) or hurry.wait(LOOKS_EVERY_S):
+    by_s = time.monotonic() + within_s
+    while (n_left := n_connections(port)) and time.monotonic() < by_s:
+        if is_hurried(LOOKS_EVERY_S):
             break
-    return n_connections(port)
+    return n_left
