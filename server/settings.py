@@ -113,6 +113,11 @@ class Settings(BaseSettings):
     )
     reflection: bool = Field(default=False, description="Whether the server describes its services to who may ask.")
     state_mib: int = Field(default=4096, ge=1, description="Largest size of the shoppers' states on disk.")
+    resident_mib: int = Field(
+        default=192,
+        ge=0,
+        description="What of the states may count as one process's memory, about; 0: all that was read.",
+    )
 
     metrics_host: str = Field(default="127.0.0.1", description="Address of the metrics page.")
     metrics_port: int | None = Field(

@@ -112,7 +112,7 @@ def opened(settings: Settings, triton: str, stack: ExitStack, writer: int = 0) -
     """The composed path over the settings' repository, plan, state and log; `stack` closes what was opened."""
     repository = open_repository(settings.repository)
     plan = standing_plan(settings.plan, repository.release)
-    states = EmbeddedStates(settings.state, repository.vocabulary, settings.state_mib)
+    states = EmbeddedStates(settings.state, repository.vocabulary, settings.state_mib, settings.resident_mib)
     stack.callback(states.close)
     log = FeedbackLog(settings.log / f"writer-{writer}" if writer else settings.log)
     stack.callback(log.close)

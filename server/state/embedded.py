@@ -19,6 +19,7 @@ from kernels.features import N_STATE, apply_event, columns
 from kernels.ledger import EXPOSURE
 from server.problems import StateUnavailable, WrongState
 from server.state.encodings import ENCODING, Encodings, no_encodings
+from server.state.resident import Resident
 from server.state.shopper import FRONT, RING_AT, SENT_AT, Shopper
 from server.state.store import Happening, Snapshot
 
@@ -31,15 +32,18 @@ NO_FRONT, NO_RING, NO_ENCODING = bytes(FRONT.itemsize), bytes(RING.itemsize), no
 class EmbeddedStates:
     """The embedded store of server/state/store.py."""
 
-    def __init__(self, folder: Path, vocabulary: str, size_mib: int) -> None:
+    def __init__(self, folder: Path, vocabulary: str, size_mib: int, resident_mib: int = 0) -> None:
         """Open the store, or start an empty one.
 
-        vocabulary  hash of the item vocabulary that the states' item histories refer to
-        size_mib    largest size on disk
-        raises      WrongState  if it was written with other features or another vocabulary
+        vocabulary    hash of the item vocabulary that the states' item histories refer to
+        size_mib      largest size on disk
+        resident_mib  about how much of it may count as this process's memory; 0: whatever was read
+        raises        WrongState  if it was written with other features or another vocabulary
         """
         folder.mkdir(parents=True, exist_ok=True)
         self._env = lmdb.open(str(folder), map_size=size_mib * 2**20, max_dbs=5, max_readers=1024)
+        self._env.reader_check()  # a killed process's reader would keep the pages of its moment for ever
+        self._resident = Resident(folder / "data.mdb", resident_mib) if resident_mib else None
         self._shoppers = self._env.open_db(b"shoppers")
         self._encodings = self._env.open_db(b"encodings")
         self._seen = self._env.open_db(b"seen")
@@ -86,6 +90,7 @@ class EmbeddedStates:
             told = zip([values[row] for row in senders.tolist()], n_sent[senders].tolist(), strict=True)
             sent = b"".join([value[SENT_AT : SENT_AT + 8 * n_keys] for value, n_keys in told if value is not None])
             is_known = np.fromiter([value is not None for value in values], np.bool_, len(values))
+        self._count(len(keys))
         return Snapshot(
             states=front["state"],
             n_events=front["clock"][:, 0],
@@ -102,7 +107,12 @@ class EmbeddedStates:
         with self._env.begin(self._shoppers, buffers=True) as transaction:
             values = [transaction.get(shopper_id.encode()) for shopper_id in shopper_ids]
             told = b"".join([NO_RING if value is None else value[RING_AT:SENT_AT] for value in values])
+        self._count(len(shopper_ids))
         return np.frombuffer(told, RING)
+
+    def _count(self, n_rows: int) -> None:
+        if self._resident is not None:
+            self._resident.read(n_rows)
 
     def shopper(self, shopper_id: str) -> Shopper | None:
         """One shopper; None if nobody has this id."""
@@ -242,6 +252,8 @@ class EmbeddedStates:
     def close(self) -> None:
         """Finish running writes and let go of the files."""
         self._writer.shutdown(wait=True)
+        if self._resident is not None:
+            self._resident.close()
         self._env.close()
 
 
