@@ -12,7 +12,7 @@ import sys
 import sysconfig
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
@@ -24,6 +24,7 @@ import kernels
 import server
 from server.problems import ModelUnavailable, PortInUse
 from server.triton.environment import DEFAULT_FOLDER, ROOT, Environment, NotPrepared, prepared
+from server.triton.mending import Mending
 from server.triton.self_test import check_known_tensors, not_ready
 
 HOST = "127.0.0.1"
@@ -115,7 +116,8 @@ def started(
     within_s += COMPILED_S if DECIDE in models else 0.0
     running = _launched(_Start(environment, repository, models, options), port, within_s)
     try:
-        yield running
+        with Mending(running.address, DECIDE) if DECIDE in models else nullcontext():
+            yield running
     finally:
         _stop(running.guard)
 

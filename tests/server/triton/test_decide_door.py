@@ -5,6 +5,7 @@ import signal
 import struct
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -260,34 +261,35 @@ def test_without_time_the_door_answers_at_once_from_a_lower_rung(opened: Opened)
     )
 
 
-def test_killed_instances_fail_with_words_until_the_model_is_loaded_again(opened: Opened, gateway: Doors) -> None:
-    answered = [f"kept-{number}" for number in range(8)]
+# One last: Triton lets go of the killed instance's neighbour only when it stops, so that it stays, idle.
+@pytest.mark.parametrize("n_killed", [2, 1])
+def test_killed_instances_are_started_anew_and_what_was_answered_stays(
+    opened: Opened, gateway: Doors, n_killed: int
+) -> None:
+    answered = [f"kept-{n_killed}-{number}" for number in range(8)]
     for decision_id in answered:
         opened.stub.ModelInfer(request_of("shopper-8", [decision_id]), timeout=PATIENT_S)
-    killed = _instances(opened.running)
-    assert len(killed) == 2
-    for pid in killed:
+    instances = _instances(opened.running)
+    assert len(instances) == 2
+    for pid in instances[:n_killed]:
         os.kill(pid, signal.SIGKILL)
-    status, sentence = refusal(opened, request_of("shopper-8"))
-    assert status is grpc.StatusCode.INTERNAL
-    assert "is not healthy" in sentence
     assert set(answered) <= set(logged(opened.settings))
     full = gateway.strategy.Decide(strategy_pb2.DecideRequest(shopper_id="shopper-8", time_s=AS_OF_S)).decision
-    assert full.rung == strategy_pb2.RUNG_FULL
-    # This Triton starts no instance anew by itself; it does when it is told to load the model again.
-    opened.stub.RepositoryModelUnload(service_pb2.RepositoryModelUnloadRequest(model_name=DECIDE), timeout=PATIENT_S)
-    opened.stub.RepositoryModelLoad(service_pb2.RepositoryModelLoadRequest(model_name=DECIDE), timeout=PATIENT_S)
+    assert full.rung == strategy_pb2.RUNG_FULL  # the gateway's own Triton models do not notice
+    until_s = time.monotonic() + RETURNS_S
+    while len(set(_instances(opened.running)) - set(instances)) < 2 or not_ready(opened.running.address, [DECIDE]):
+        assert time.monotonic() < until_s, "instances must be started anew"
     _wait_for_full_decisions(opened)
-    assert set(_instances(opened.running)).isdisjoint(killed)
 
 
 def _instances(running: Running) -> list[int]:
     """The door's stubs that live."""
-    return [
-        pid
-        for pid in descendants(running.guard.pid)
-        if f"/{DECIDE}/1/model.py".encode() in Path(f"/proc/{pid}/cmdline").read_bytes()
-    ]
+    stubs = []
+    for pid in descendants(running.guard.pid):
+        with suppress(FileNotFoundError):  # it ended meanwhile
+            if f"/{DECIDE}/1/model.py".encode() in Path(f"/proc/{pid}/cmdline").read_bytes():
+                stubs.append(pid)
+    return stubs
 
 
 def test_a_stopped_door_gives_the_rest_of_its_leases_back(
