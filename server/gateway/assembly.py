@@ -59,6 +59,7 @@ SERVICES = tuple(service.full_name for service in DESCRIPTORS)
 # Feedback needs no model: it is taken in while Triton is away.
 NEED_MODELS = tuple(name for name in SERVICES if not name.endswith("FeedbackService"))
 HEALTH = health_pb2.DESCRIPTOR.services_by_name["Health"].full_name
+MOST_PENDING, HANDSHAKE_MS, KEEPALIVE_MS = 20_000, 20_000, 60_000
 _logger = logging.getLogger(__name__)
 
 
@@ -146,6 +147,14 @@ def _options(settings: Settings, shares_port: bool) -> Options:
         *age,
         ("grpc.max_receive_message_length", message_bytes),
         ("grpc.max_send_message_length", message_bytes),
+        # Calls that wait to be polled, beyond which gRPC would end them as cancelled, which nobody asks again; the wire
+        # refuses them with the time to come again long before.
+        ("grpc.server.max_pending_requests", MOST_PENDING),
+        ("grpc.server.max_pending_requests_hard_limit", 2 * MOST_PENDING),
+        # A connection that never says what it wants, or whose other end is gone without a word.
+        ("grpc.server_handshake_timeout_ms", HANDSHAKE_MS),
+        ("grpc.keepalive_time_ms", KEEPALIVE_MS),
+        ("grpc.keepalive_timeout_ms", KEEPALIVE_MS // 3),
         # With it on, a second server on the same port starts without a word and takes half of the calls.
         ("grpc.so_reuseport", int(shares_port)),
     )
@@ -218,7 +227,8 @@ def _methods(decider: Decider, waiting: Waiting, health: Health, guard: Guard, s
             handler = getattr(served[service.name], method.name)
             methods[f"/{service.full_name}/{method.name}"] = doors.unary(handler, method.input_type._concrete_class)
     strategy = f"/{SERVICES[0]}/"
-    methods[f"{strategy}Decide"] = Unary(DecideDoor(waiting, settings.decide_within_s, telling).take)
+    singles = DecideDoor(waiting, settings.decide_within_s, telling)
+    methods[f"{strategy}Decide"] = Unary(singles.take, singles.shed)
     streams = StreamDoor(waiting, settings.decide_within_s, telling, guard)
     methods[f"{strategy}DecideStream"] = Stream(streams.opened)
     methods[f"{strategy}DecideBatch"] = bulk_doors.unary(batch.decide_batch, strategy_pb2.DecideBatchRequest)
