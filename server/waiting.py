@@ -4,6 +4,7 @@ In: asks, one by one. Out: calls of Decider.decide with all that waited. Called 
 at once what it could only keep waiting.
 """
 
+import math
 import threading
 import time
 from collections import OrderedDict, deque
@@ -35,6 +36,8 @@ class Waiting:
         lock = threading.Lock()
         self._changed, self._all_busy = threading.Condition(lock), threading.Condition(lock)
         self._n_running = 0
+        # No ask in the queue must be answered without the models before this moment.
+        self._soonest_s = math.inf
         self._is_closed = False
         self.batch_s = self.row_s = 0.0
         self._fill = max(1, settings.batch_rows // 4)
@@ -70,6 +73,7 @@ class Waiting:
         with self._changed:
             if len(self._queue) < self.most_rows and not self._is_closed:
                 self._queue.append(pending)
+                self._soonest_s = min(self._soonest_s, pending.due_s(self._settings.reserve_s))
                 # The first one and the one that makes it full wake a thread; those between find it waiting.
                 if self._n_running == self._settings.deciders:
                     self._all_busy.notify()
@@ -100,7 +104,12 @@ class Waiting:
                     return []
                 self._changed.wait(wait_s if self._queue else None)
             self._n_running += 1
-            return [self._queue.popleft() for _ in range(min(len(self._queue), self._settings.batch_rows))]
+            taken = [self._queue.popleft() for _ in range(min(len(self._queue), self._settings.batch_rows))]
+            if self._queue:  # nobody else was woken for what does not fit; the last one to be busy wakes the minder
+                (self._all_busy if self._n_running == self._settings.deciders else self._changed).notify()
+            else:
+                self._soonest_s = math.inf
+            return taken
 
     def _gathers_s(self) -> float:
         """How long the asks in the queue wait for company yet.
@@ -136,14 +145,23 @@ class Waiting:
                 if self._is_closed:
                     return
                 self._all_busy.wait_for(lambda: self._is_closed, MINDS_EVERY_S)
-                now_s, reserve_s = time.monotonic(), self._settings.reserve_s
-                due = [pending for pending in self._queue if pending.due_s(reserve_s) <= now_s]
-                if due:
-                    gone = set(map(id, due))
-                    self._queue = deque(pending for pending in self._queue if id(pending) not in gone)
+                due = self._due(time.monotonic())
             if due:
-                hurry = partial(self._decider.decide, due, self._word, with_models=False)
+                hurry = partial(_decide, self._decider, due, self._word, False)
                 survived(hurry, partial(_fail, due), "a micro-batch in a hurry")
+
+    def _due(self, now_s: float) -> list[Pending]:
+        """Take those out of the queue who can wait for the models no longer."""
+        if now_s < self._soonest_s:
+            return []
+        reserve_s = self._settings.reserve_s
+        moments = [pending.due_s(reserve_s) for pending in self._queue]
+        due = [pending for pending, due_s in zip(self._queue, moments, strict=True) if due_s <= now_s]
+        if due:
+            kept = zip(self._queue, moments, strict=True)
+            self._queue = deque(pending for pending, due_s in kept if due_s > now_s)
+        self._soonest_s = min((due_s for due_s in moments if due_s > now_s), default=math.inf)
+        return due
 
     def close(self) -> None:
         """Decide what waits, then stop."""
@@ -162,14 +180,20 @@ def decide_in_time(decider: Decider, taken: Sequence[Pending], word: Wording, no
     """
     reserve_s = decider.settings.reserve_s
     hurried = [pending for pending in taken if pending.due_s(reserve_s) <= now_s]
-    if hurried:
-        decider.decide(hurried, word, with_models=False)
-        taken = [pending for pending in taken if pending.due_s(reserve_s) > now_s]
-    if taken:
-        decider.decide(taken, word)
+    patient = [pending for pending in taken if pending.due_s(reserve_s) > now_s] if hurried else taken
+    for asks, with_models in ((hurried, False), (patient, True)):
+        if asks:
+            _decide(decider, asks, word, with_models)
 
 
-def _fail(pendings: list[Pending], problem: Problem) -> None:
+def _decide(decider: Decider, asks: Sequence[Pending], word: Wording, with_models: bool) -> None:
+    try:
+        decider.decide(asks, word, with_models)
+    except Problem as problem:  # of the state or the budget: it has a name, and who waits is told it
+        _fail(asks, problem)
+
+
+def _fail(pendings: Sequence[Pending], problem: Problem) -> None:
     for pending in pendings:
         pending.settle(problem)
 
