@@ -5,6 +5,7 @@ Called by server/decide.py, from its threads; bounded, the oldest goes first.
 """
 
 import threading
+from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import fields
 from typing import cast
@@ -19,16 +20,15 @@ NAMES = tuple(field.name for field in fields(Predictions))
 
 
 class RememberedPredictions:
-    """The predictions of the last `most_rows` full decisions; about 0.6 kB each."""
+    """The latest predictions of the `most_rows` shoppers last decided for in full; about 0.6 kB each."""
 
     def __init__(self, most_rows: int) -> None:
         """Remember nothing yet."""
         self._most_rows = most_rows
-        self._row_of: dict[str, int] = {}
-        self._owner: list[str | None] = [None] * most_rows
+        # The one predicted for least lately stands first.
+        self._row_of: OrderedDict[str, int] = OrderedDict()
         self._at_s = np.zeros(most_rows)
         self._columns: dict[str, NDArray[np.generic]] = {}
-        self._next = 0
         self._lock = threading.Lock()
 
     def keep(self, shopper_ids: Sequence[str], predicted: Predictions, now_s: float) -> None:
@@ -51,12 +51,12 @@ class RememberedPredictions:
         rows = np.empty(len(shopper_ids), np.int64)
         for place, shopper_id in enumerate(shopper_ids):
             row = self._row_of.get(shopper_id)
-            if row is None:
-                row, self._next = self._next, (self._next + 1) % self._most_rows
-                previous = self._owner[row]
-                if previous is not None:
-                    del self._row_of[previous]
-                self._row_of[shopper_id], self._owner[row] = row, shopper_id
+            if row is not None:
+                self._row_of.move_to_end(shopper_id)
+            else:
+                n_rows = len(self._row_of)
+                row = n_rows if n_rows < self._most_rows else self._row_of.popitem(last=False)[1]
+                self._row_of[shopper_id] = row
             rows[place] = row
         return rows
 
