@@ -10,14 +10,16 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 
 from kernels.event_history import read_rings
-from server.problems import Problem
+from server.problems import ModelUnavailable, Problem, TooLate
 from server.state.encodings import is_stale
 from server.state.store import Snapshot, States
 from server.strategy.catalogue import Bools, Floats
+from server.survival import survived
 from server.triton.client import Models
 
 # The encoder's best batch on a CPU, `python -m tests.benchmarks serving`; a larger one would only hold up the heads.
@@ -67,7 +69,16 @@ class Encoder:
             return snapshot
         self.rows["stale"] += must.size
         encodings = snapshot.encodings.copy()
-        encodings[must] = made = self._made([shopper_ids[row] for row in must.tolist()], within_s)
+        late = [shopper_ids[row] for row in must.tolist()]
+        try:
+            made = self._made(late, within_s)
+        except (
+            ModelUnavailable,
+            TooLate,
+        ):  # what is too much for one question is made piece by piece, or the next one would fail as well
+            self.refresh_later(late)
+            raise
+        encodings[must] = made
         n_events, unseen_since_us = snapshot.n_events.copy(), snapshot.unseen_since_us
         n_events[must] = made["n_events"]
         return replace(snapshot, encodings=encodings, n_events=n_events, unseen_since_us=unseen_since_us)
@@ -118,7 +129,7 @@ class Encoder:
                 chosen = list(self._waiting)[:REFRESHED_AT_ONCE]
                 for shopper_id in chosen:
                     del self._waiting[shopper_id]
-            self._refresh_some(chosen)
+            survived(partial(self._refresh_some, chosen), lambda _: None, "a refresh of vectors")
 
     def _refresh_some(self, shopper_ids: Sequence[str]) -> None:
         snapshot = self.states.read(shopper_ids)

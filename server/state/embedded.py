@@ -183,12 +183,18 @@ class EmbeddedStates:
         return int(np.frombuffer(encoding, ENCODING, 1)["n_events"][0])
 
     def keep(self, shopper_ids: Sequence[str], encodings: Encodings) -> "Future[None]":
-        """Remember what the encoder made of shoppers' last events; a shopper who is gone by then stays gone."""
+        """Remember what the encoder made of shoppers' last events; a shopper who is gone by then stays gone.
+
+        What the same encoder made of more events stays: of two batches with one shopper, the older may come last.
+        """
 
         def write(transaction: lmdb.Transaction) -> None:
             for shopper_id, encoding in zip(shopper_ids, encodings, strict=True):
                 key = shopper_id.encode()
-                if transaction.get(key, db=self._shoppers) is not None:
+                if transaction.get(key, db=self._shoppers) is None:
+                    continue
+                kept = np.frombuffer(transaction.get(key, NO_ENCODING, self._encodings), ENCODING, 1)[0]
+                if kept["encoder"] != encoding["encoder"] or kept["n_events"] <= encoding["n_events"]:
                     transaction.put(key, encoding.tobytes(), db=self._encodings)
 
         return self._write(write)

@@ -11,12 +11,14 @@ from kernels import ledger as ledgers
 from kernels.event_history import COLUMNS, LENGTH, read_rings, rings_of
 from kernels.ledger import EXPOSURE, ORDER, VIEW, ledger_of
 from server.encoding import Encoder
+from server.problems import TooLate
 from server.repository import open_repository
 from server.state.embedded import EmbeddedStates
 from server.state.encodings import ENCODING, is_stale, no_encodings
 from server.state.loading import shoppers_of
 from server.state.store import Happening
 from server.triton.client import PATIENT_S, Models
+from tests.faults.stage import within
 from tests.server.doors import Doors, fill, settings_in
 from tests.tiny_repository import AS_OF_S, DAY_S, local_answers
 
@@ -101,3 +103,49 @@ def test_a_loaded_shop_has_the_rings_of_its_ledger(tmp_path: Path, tiny_reposito
         states.close()
     assert rings.tobytes() == rings_of(ledger.deeds).tobytes()
     assert (rings["clock"][:, 0] > LENGTH).any()
+
+
+def test_what_is_too_much_for_one_question_is_made_behind(encoder: Encoder) -> None:
+    asked = [f"shopper-{number}" for number in range(20)]
+    encoder.start()
+    try:
+        with pytest.raises(TooLate):
+            encoder.freshened(asked, encoder.states.read(asked), within_s=0.0)
+        assert within(PATIENT_S, lambda: not is_stale_now(encoder, asked).any())
+    finally:
+        encoder.close()
+    assert encoder.rows["refreshed"] == 20
+
+
+def is_stale_now(encoder: Encoder, shopper_ids: list[str]) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
+    """Whose encodings do not know every event."""
+    snapshot = encoder.states.read(shopper_ids)
+    return is_stale(snapshot.encodings, snapshot.n_events, encoder.name)
+
+
+def test_the_background_outlives_a_refresh_that_fails(
+    encoder: Encoder, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    states = EmbeddedStates(tmp_path / "other", "vocabulary", 16)
+    states.close()  # reading fails in a way that has no name
+    own = Encoder(encoder.models, states, encoder.name)
+    own.start()
+    own.refresh_later(["shopper-1"])
+    assert within(PATIENT_S, lambda: "a refresh of vectors failed" in caplog.text)
+    own.states = encoder.states
+    own.refresh_later(["shopper-2"])
+    assert within(PATIENT_S, lambda: own.rows["refreshed"] == 1)
+    own.close()
+
+
+def test_an_encoding_made_of_fewer_events_does_not_replace_one_made_of_more(encoder: Encoder) -> None:
+    asked = ["shopper-1"]
+    older = encoder.freshened(asked, encoder.states.read(asked), PATIENT_S).encodings
+    encoder.states.apply([viewed("shopper-1")]).result()
+    newer = encoder.freshened(asked, encoder.states.read(asked), PATIENT_S).encodings
+    encoder.states.keep(asked, older).result()  # its batch was overtaken
+    assert encoder.states.read(asked).encodings.tobytes() == newer.tobytes()
+    other = older.copy()
+    other["encoder"] = b"another"
+    encoder.states.keep(asked, other).result()  # another encoder begins anew
+    assert encoder.states.read(asked).encodings.tobytes() == other.tobytes()
