@@ -22,6 +22,7 @@ from kernels.future_tags import N_FUTURE_TAGS
 from kernels.risk_features import N_REASONS_TOLD
 from server.problems import InvalidRequest, ModelUnavailable, TooLate
 from server.state.encodings import TENSORS, VECTOR_WIDTH, Encodings, no_encodings
+from server.triton.keeper import Keeper
 from server.triton.messages import channel_options, reason_of, request_of
 
 ENCODER, HEADS, OUTLOOK = "encoder", "heads", "predictions"
@@ -146,6 +147,7 @@ class Models:
         address  "host:port" of Triton's gRPC door
         """
         self.address = address
+        self._keeper = Keeper()
 
     def encode(self, events: EventHistory, within_s: float = PATIENT_S) -> Encodings:
         """Encode the last events of a batch; more than MOST_ROWS rows become several calls.
@@ -181,27 +183,9 @@ class Models:
         raises     InvalidRequest
         """
         request = request_of(HEADS, _head_tensors(features, encodings))
+        self._keeper.hold(self._stub)
         call = self._stub.ModelInfer.future(request, timeout=max(within_s, LEFT_ALONE_S), metadata=metadata)
         return Asked(self, HEADS, [call], features.shape[0], time.monotonic() + within_s)
-
-    def answered(
-        self, features: NDArray[np.float32], encodings: Encodings, within_s: float, metadata: Metadata = ()
-    ) -> Arrays:
-        """Ask what `asked` asks and wait, in one call, which costs half of what two do.
-
-        features   (batch, N_FEATURES) float32, batch at most MOST_DECISIONS
-        encodings  (batch,) ENCODING
-        within_s   for all of it
-        metadata   of the call, such as the trace that it belongs to
-        returns    (batch, width) by the names of HEAD_OUTPUTS, read-only
-        raises     InvalidRequest, ModelUnavailable, TooLate
-        """
-        request = request_of(HEADS, _head_tensors(features, encodings))
-        try:
-            answer = self._stub.ModelInfer(request, timeout=within_s, metadata=metadata)
-        except grpc.RpcError as error:
-            raise self.problem(HEADS, error) from error
-        return _joined(HEADS, [answer], HEAD_OUTPUTS, features.shape[0])
 
     def foretell(self, features: NDArray[np.float32], encodings: Encodings, within_s: float = PATIENT_S) -> Arrays:
         """Foretell what a profile tells, by the full models.
@@ -253,6 +237,7 @@ class Models:
 
     def close(self) -> None:
         """Close the channel if it was opened."""
+        self._keeper.close()
         if "_channel" in self.__dict__:
             self._channel.close()
 
