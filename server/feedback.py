@@ -26,7 +26,6 @@ Kind = Literal["decision", "event", "exposure", "outcome"]
 KINDS: tuple[Kind, ...] = ("decision", "event", "exposure", "outcome")
 
 HEADER = struct.Struct("<II")
-RECORD_LIMIT = 2**24
 _logger = logging.getLogger(__name__)
 
 
@@ -181,9 +180,11 @@ def writers_of(folder: Path) -> list[Path]:
 def payloads_of(segment: Path) -> Iterator[bytes]:
     """The whole records of a segment, up to the first that is torn or altered."""
     with segment.open("rb") as file:
+        left = os.fstat(file.fileno()).st_size
         while len(header := file.read(HEADER.size)) == HEADER.size:
             length, checksum = HEADER.unpack(header)
-            if length > RECORD_LIMIT:
+            left -= HEADER.size + length
+            if left < 0:
                 return
             payload = file.read(length)
             if len(payload) < length or zlib.crc32(payload) != checksum:
