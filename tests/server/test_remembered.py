@@ -14,12 +14,10 @@ BATCHES = st.lists(st.lists(st.integers(0, 9), max_size=8), max_size=30)
 
 def predictions(marks: list[int]) -> Predictions:
     """Predictions whose every number says which row of which batch it is."""
-    columns = {
-        name: np.repeat(np.array(marks)[:, None], width, axis=1).astype(
-            np.int32 if name == "item_index" else np.float32
-        )
-        for width, name in enumerate(NAMES, start=1)
-    }
+    columns = {}
+    for width, name in enumerate(NAMES, start=1):
+        dtype = np.int32 if name == "item_index" else np.float32
+        columns[name] = np.repeat(np.array(marks, dtype)[:, None], width, axis=1)
     return Predictions(**columns)
 
 
