@@ -76,6 +76,11 @@ class Budget:
         self._lease_micros += self._states.lease(self._plan.plan_id, budget, wanted).result()
         self._unleased_micros = max(0, budget - self._states.spent_micros(self._plan.plan_id))
 
+    def give_back(self, cost_micros: int) -> None:
+        """Take back what was spent on rows of which nothing came; from any thread."""
+        with self._spending:
+            self._lease_micros += cost_micros
+
     def close(self) -> None:
         """Give the unspent rest of the lease back."""
         with self._spending:
