@@ -25,13 +25,13 @@ from server.remembered import RememberedPredictions
 from server.repository import Repository
 from server.settings import Settings
 from server.state.store import States
-from server.strategy.catalogue import Floats, Ints
+from server.strategy.catalogue import Bools, Floats, Ints
 from server.strategy.decision import Decision, RungName, Terms
 from server.strategy.reasons import safe_default_reason
 from server.telemetry.laps import Laps
 from server.telemetry.telling import Telling
 from server.telemetry.traces import Traced
-from server.triton.client import Asked, Models, Predictions, predictions_of
+from server.triton.client import Arrays, Models, Predictions, predictions_of
 from server.triton.watch import Watch
 
 # Share of its time that an ask keeps back for the log and the answer, up to so long; settings.reserve_s is the least. A
@@ -175,16 +175,12 @@ class Decider:
         deadlines = np.array([pending.due_s(self.settings.reserve_s) for pending in run.pendings])
         is_open, began_s = np.ones(len(run.pendings), np.bool_), time.monotonic()
         try:
-            seen, asked = self._asked(seen, float(deadlines.max()) - time.monotonic(), run)
-            while not asked.has_come(float(deadlines[is_open].min()) - time.monotonic()):
-                due = np.flatnonzero(is_open & (deadlines <= time.monotonic()))
-                is_open[due] = False
-                self._too_late(TooLate("the heads must answer in time, got nothing"), time.monotonic() - began_s)
-                self._fall_back(seen, due, run)
-                if not is_open.any():
-                    asked.give_up()
-                    return due[:0]
-            predicted = predictions_of(asked.answer(), seen.snapshot.encodings)
+            seen = self._fresh(seen, float(deadlines.min()) - began_s)
+            run.laps.lap("encode")
+            arrays = self._answered(seen, run, deadlines, is_open)
+            if arrays is None:
+                return np.flatnonzero(is_open)
+            predicted = predictions_of(arrays, seen.snapshot.encodings)
         except ModelUnavailable as problem:
             self.watch.trouble(problem)
             return np.flatnonzero(is_open)
@@ -196,6 +192,25 @@ class Decider:
         rows = np.flatnonzero(is_open)
         self._finish(batch, rows, run.of(rows), run)
         return rows[:0]
+
+    def _answered(self, seen: Seen, run: Run, deadlines: Floats, is_open: Bools) -> Arrays | None:
+        """What the heads say; a row that is due before falls back and is closed, and without rows nobody waits."""
+        traces = self.telling.traces
+        metadata = () if traces is None else traces.triton_metadata([pending.traced for pending in run.pendings])
+        began_s = time.monotonic()
+        most_s = min(self.settings.models_within_s, float(deadlines.max()) - began_s)
+        if most_s <= 0:
+            raise TooLate("the heads must be asked in time, and no time was left to ask")
+        asked = self.models.asked(seen.features, seen.snapshot.encodings, most_s, metadata)
+        while not asked.has_come(float(deadlines[is_open].min()) - time.monotonic()):
+            due = np.flatnonzero(is_open & (deadlines <= time.monotonic()))
+            is_open[due] = False
+            self._too_late(TooLate("the heads must answer in time, got nothing"), time.monotonic() - began_s)
+            self._fall_back(seen, due, run)
+            if not is_open.any():
+                asked.give_up()
+                return None
+        return asked.answer()
 
     def _too_late(self, problem: TooLate, waited_s: float) -> None:
         """Whoever gives the models no time must not take them from everybody else."""
@@ -218,26 +233,19 @@ class Decider:
         laps.lap("features")
         return Seen(asks, snapshot, at_s, features, self.encoder.vector_age_s(snapshot)), known
 
-    def _asked(self, seen: Seen, within_s: float, run: Run | None = None) -> tuple[Seen, Asked]:
-        """The question to the heads on its way, and the batch with the vectors that it holds."""
+    def _fresh(self, seen: Seen, within_s: float) -> Seen:
+        """The batch with vectors that know every event older than the bound.
+
+        raises  ModelUnavailable, TooLate  if Triton does not answer, or did not lately
+        """
         if not self.watch.is_up:
             raise ModelUnavailable(f"Triton at {self.models.address} must answer, got nothing lately")
-        deadline_s = time.monotonic() + min(within_s, self.settings.models_within_s)
         shopper_ids = [ask.shopper_id for ask in seen.asks]
-        snapshot = self.encoder.freshened(
-            shopper_ids, seen.snapshot, deadline_s - time.monotonic(), self.settings.vector_bound_s
-        )
-        if snapshot is not seen.snapshot:
-            seen = replace(seen, snapshot=snapshot, vector_age_s=self.encoder.vector_age_s(snapshot))
-        left_s = deadline_s - time.monotonic()
-        if left_s <= 0:
-            raise TooLate("the heads must be asked in time, and no time was left to ask")
-        traces, metadata = self.telling.traces, tuple[tuple[str, str], ...]()
-        if run is not None:
-            run.laps.lap("encode")
-            if traces is not None:
-                metadata = traces.triton_metadata([pending.traced for pending in run.pendings])
-        return seen, self.models.asked(seen.features, snapshot.encodings, left_s, metadata)
+        bound_s, within_s = self.settings.vector_bound_s, min(within_s, self.settings.models_within_s)
+        snapshot = self.encoder.freshened(shopper_ids, seen.snapshot, within_s, bound_s)
+        if snapshot is seen.snapshot:
+            return seen
+        return replace(seen, snapshot=snapshot, vector_age_s=self.encoder.vector_age_s(snapshot))
 
     def _batch(self, seen: Seen, predicted: Predictions) -> Batch:
         draws = Draws(self.budget.left_micros, self._key)
@@ -326,8 +334,10 @@ class Decider:
         try:
             if left_s <= 0:
                 raise TooLate("a piece must be begun in time, and no time was left")
-            seen, asked = self._asked(seen, left_s)
-            parts.append((self._batch(seen, predictions_of(asked.answer(), seen.snapshot.encodings)), rows))
+            seen = self._fresh(seen, left_s)
+            within_s = min(self.settings.models_within_s, left_s)
+            arrays = self.models.asked(seen.features, seen.snapshot.encodings, within_s).answer()
+            parts.append((self._batch(seen, predictions_of(arrays, seen.snapshot.encodings)), rows))
             rows = rows[:0]
         except (ModelUnavailable, TooLate) as problem:
             if isinstance(problem, ModelUnavailable):
