@@ -3,29 +3,33 @@
 In: the calls of a load, and when what was broken was whole again. Out: names and numbers, as docs/faults.md shows them.
 """
 
-from collections.abc import Callable
-
+import grpc
 import numpy as np
 from stratagem.v1 import strategy_pb2
 
-from server.load.calls import Calls
+from server.load.calls import CODES, Calls
 from server.load.latencies import latency_figures
 
 Figures = dict[str, float]
 RUNGS = ("full", "cached", "safe_default")
+EXHAUSTED = CODES[grpc.StatusCode.RESOURCE_EXHAUSTED]
 MOST_LATE_SHARE, BACK_WITHIN_S = 0.001, 5.0
 
 
 def figures_of(calls: Calls) -> Figures:
     """Calls, those that failed, answers after their deadline, each rung's share of the answers, latencies."""
+    # Said at once, and when to come again: no failure, but no answer either.
+    is_refused = np.equal(calls.part.status, EXHAUSTED)
     told = {
         "calls": float(calls.is_ok.size),
-        "failed": float((~calls.is_ok).sum()),
+        "failed": float((~calls.is_ok & ~is_refused).sum()),
+        "refused": float(is_refused.sum()),
         "late": float(n_late(calls)),
     }
     n_answered = max(1, int(calls.is_ok.sum()))
     told |= {f"{rung}_share": calls.rungs.get(rung, 0) / n_answered for rung in RUNGS}
     latencies = latency_figures(calls.timeline.latency_s[calls.is_ok])
+    told |= {f"n_{status.lower()}": float(n) for status, n in calls.statuses.items()}
     return told | {name: latencies[name] for name in ("p50_ms", "p99_ms", "max_ms")}
 
 
@@ -53,7 +57,10 @@ def back_s(calls: Calls, returned_s: float, broken_s: float = np.inf) -> float:
 
 def largest(figures: list[Figures]) -> Figures:
     """The worst of each figure over several turns of one fault, counts added up."""
-    summed = ("calls", "failed", "late")
-    names = figures[0].keys()
-    pick: Callable[[str], Callable[[list[float]], float]] = lambda name: sum if name in summed else max  # noqa: E731
-    return {name: float(pick(name)([turn[name] for turn in figures])) for name in names}
+    names = dict.fromkeys(name for turn in figures for name in turn)
+    return {name: _worst(name, [turn.get(name, 0.0) for turn in figures]) for name in names}
+
+
+def _worst(name: str, values: list[float]) -> float:
+    is_count = name in ("calls", "failed", "refused", "late") or name.startswith("n_")
+    return float(sum(values) if is_count else max(values))

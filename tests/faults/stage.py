@@ -35,7 +35,7 @@ class Stage:
     """Everything that scenes share; what a scene breaks, it mends."""
 
     def __init__(self, repository: Path, folder: Path, stack: ExitStack) -> None:
-        self.repository, self._folder, self._stack = repository, folder, stack
+        self.repository, self.folder, self._stack = repository, folder, stack
         self.shopper_ids = [f"shopper-{number}" for number in range(N_SHOPPERS)]
         self.at_s = AS_OF_S
 
@@ -86,13 +86,17 @@ class Stage:
         environment  variables for its process
         changes      settings by name
         """
-        folder = self._folder / name
-        settings = settings_in(folder, self.repository, **(SHIPPED | changes))
-        fill(settings, N_SHOPPERS)
-        write_plan_of(settings)
-        with observed(settings, triton, folder / "said.txt", environment) as gateway:
+        settings = self.settings(name, **changes)
+        with observed(settings, triton, self.folder / name / "said.txt", environment) as gateway:
             self.warm(gateway)
             yield gateway
+
+    def settings(self, name: str, **changes: object) -> Settings:
+        """Settings of a gateway with shoppers and a plan of its own."""
+        settings = settings_in(self.folder / name, self.repository, **(SHIPPED | changes))
+        fill(settings, N_SHOPPERS)
+        write_plan_of(settings)
+        return settings
 
     def warm(self, gateway: Observed) -> None:
         """Decide for every shopper once, so that vectors and predictions are there."""
