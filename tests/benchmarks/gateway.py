@@ -22,6 +22,8 @@ from server.load.h2load import ClosedLoop, driven
 from server.load.open_loop import put_on
 from server.load.profiles import soak
 from server.load.target import DECIDE, DECIDE_BATCH, DECIDE_STREAM, Target, batch_body, decide_bodies, stream_body
+from server.telemetry.metrics import STAGES
+from tests.benchmarks.gateway_profile import profiled
 from tests.benchmarks.gateway_world import OTHERS, Asked, Served, asked_of, decided, gateway, guarded, triton_of, warmed
 from tests.benchmarks.record import Measured
 from tests.benchmarks.rivals.gateway import ray_environment
@@ -104,6 +106,7 @@ def _guarded_legs(asked: Asked, lengths: Lengths, raw: Path | None) -> tuple[Fig
         pin(ours.pid, ALL)
         batch = _batch(asked, ours, lengths)
         figures["batch_decisions_per_s"] = float(np.median(batch["batch_ours"]))
+        told["cpu_us_a_row"] = profiled(asked, triton)
     return figures, rates | streams | batch, told
 
 
@@ -146,7 +149,7 @@ def _streams(asked: Asked, ours: Served, door: Door, lengths: Lengths) -> Rates:
 def _batch(asked: Asked, ours: Served, lengths: Lengths) -> Rates:
     """Decisions a second in columns, gateway, Triton and generator on both cores."""
     body = [batch_body(asked.shopper_ids[:ROWS_A_BATCH], asked.at_s)]
-    loop = ClosedLoop(2, 2, 3 * lengths.leg_s, warm_s=lengths.leg_s)
+    loop = ClosedLoop(2, 2, 5 * lengths.leg_s, warm_s=lengths.leg_s)
     drive = partial(_drive, ours.target, DECIDE_BATCH, body, loop, ROWS_A_BATCH)
     return alternated_rates({"batch_ours": drive}, lengths.n_rounds)
 
@@ -192,8 +195,22 @@ def _half_load(
         "encoder_refreshes_per_s": grown["stratagem_encoder_refreshes_total"] / lengths.half_s,
         "stale_share": vectors[1] / max(1.0, sum(vectors)),
     }
-    told = {"half_load": {"rate_per_s": saturated_per_s / 2, "statuses": calls.statuses, "rungs": calls.rungs}}
+    told = {
+        "half_load": {"rate_per_s": saturated_per_s / 2, "statuses": calls.statuses, "rungs": calls.rungs}
+        | _stages(grown)
+    }
     return figures, told
+
+
+def _stages(grown: Mapping[str, float]) -> dict[str, object]:
+    """What a micro-batch took in each stage, and a row before it, from the Prometheus page's growth; milliseconds."""
+    n_batches, n_rows = grown["stratagem_batch_rows_count"], grown["stratagem_batch_rows_sum"]
+    taken = {stage: grown[f'stratagem_stage_seconds_sum{{stage="{stage}"}}'] for stage in STAGES}
+    return {
+        "rows_a_batch": n_rows / max(1.0, n_batches),
+        "queue_ms": 1e3 * grown["stratagem_queue_wait_seconds_sum"] / max(1.0, n_rows),
+        "stage_ms": {stage: 1e3 * seconds / max(1.0, n_batches) for stage, seconds in taken.items()},
+    }
 
 
 def _long(
