@@ -8,10 +8,13 @@ import logging
 import sys
 from pathlib import Path
 
-from server.access.tally import Seat
-from server.problems import Problem
-from server.serving import run, work
-from server.settings import load_settings
+# numba loads SciPy to see whether it could call its BLAS; no kernel that serves does, and it costs 0.13 s and 16 MB.
+sys.modules["scipy.linalg.cython_blas"] = None  # type: ignore[assignment]
+
+from server.access.tally import Seat  # noqa: E402
+from server.problems import Problem  # noqa: E402
+from server.serving import run, work  # noqa: E402
+from server.settings import load_settings  # noqa: E402
 
 # The log's thread must not wait 5 ms, Python's default, for the event loop to let go: `tests.benchmarks triton`.
 SWITCH_S = 0.0002

@@ -37,7 +37,13 @@ POLICY = {
         }
     ]
 }
+UNDER_WAY = 100
 ALONE = ("grpc.use_local_subchannel_pool", 1)  # else channels of one address share one connection, and so one worker
+# A connection that was refused is tried again after a second by default: later than five attempts of a call.
+REPEATING: list[tuple[str, object]] = [
+    ("grpc.service_config", json.dumps(POLICY)),
+    ("grpc.initial_reconnect_backoff_ms", 100),
+]
 PATIENT = Deadlines(PATIENT_S, PATIENT_S, PATIENT_S, PATIENT_S)
 
 
@@ -111,17 +117,18 @@ async def typed_calls(tally: Tally, address: str) -> None:
 
 
 async def under_load(address: str, happening: Callable[[], None], calls: list[str]) -> Tally:
-    """Callers of several kinds while something happens."""
+    """Callers of several kinds while something happens, once all are under way."""
     tally = Tally()
     kinds = {
         "bare": lambda: plain_calls(tally, address, "bare", []),
-        "policy": lambda: plain_calls(tally, address, "policy", [("grpc.service_config", json.dumps(POLICY))]),
+        "policy": lambda: plain_calls(tally, address, "policy", REPEATING),
         "short": lambda: short_connections(tally, address),
         "typed": lambda: typed_calls(tally, address),
     }
 
     async def end() -> None:
         try:
+            await asyncio.to_thread(until, lambda: len(tally.decided) > UNDER_WAY)
             await asyncio.to_thread(happening)
         finally:
             tally.is_over = True
