@@ -90,6 +90,14 @@ class Batch:
     rung: RungName
     predictions_age_s: Floats
 
+    @cached_property
+    def rows(self) -> list[tuple[int, int, bool, int, float, float]]:
+        """Of each row: chosen, runner-up, whether it explores, and the ages of state, vector and predictions."""
+        seen, choice = self.seen, self.choice
+        columns = (choice.chosen, choice.runner_up, choice.is_exploration, seen.state_age_s, seen.vector_age_s)
+        # As lists: a row's numbers are read one by one, and numpy is slow at that.
+        return list(zip(*(column.tolist() for column in (*columns, self.predictions_age_s)), strict=True))
+
     @property
     def cost_micros(self) -> Ints:
         """Expected cost of each row's choice."""
@@ -138,23 +146,25 @@ def ages_s(last_event_s: Ints, at_s: Ints) -> Ints:
 def decision_of(batch: Batch, row: int) -> Decision:
     """One row as a decision, with its candidates and its reasons."""
     ask, menu, choice = batch.seen.asks[row], batch.menu, batch.choice
-    second = int(choice.runner_up[row])
-    best = ranked(choice.score_micros[row], menu.cost_micros[row], menu.eligible[row], ask.max_candidates)
-    named = [int(choice.chosen[row]), *([] if second == NO_RUNNER_UP else [second])]
-    candidates = candidates_of(menu, choice, row, [*named, *best])
+    first, second, is_exploration, state_age_s, vector_age_s, predictions_age_s = batch.rows[row]
+    named = [first] if second == NO_RUNNER_UP else [first, second]
+    best: list[int] = []
+    if ask.max_candidates:
+        best = ranked(choice.score_micros[row], menu.cost_micros[row], menu.eligible[row], ask.max_candidates)
+    candidates = candidates_of(menu, choice, row, named + best)
     chosen, runner_up = candidates[0], None if second == NO_RUNNER_UP else candidates[1]
     return Decision(
         decision_id=ask.decision_id,
         shopper_id=ask.shopper_id,
         chosen=chosen,
-        is_exploration=bool(choice.is_exploration[row]),
+        is_exploration=is_exploration,
         runner_up=runner_up,
         candidates=tuple(candidates[len(named) :]),
         reasons=() if ask.without_reasons else told_reasons(batch, row, chosen, runner_up),
         rung=batch.rung,
-        state_age_s=int(batch.seen.state_age_s[row]),
-        vector_age_s=float(batch.seen.vector_age_s[row]),
-        predictions_age_s=float(batch.predictions_age_s[row]),
+        state_age_s=state_age_s,
+        vector_age_s=vector_age_s,
+        predictions_age_s=predictions_age_s,
         decided_at_s=ask.at_s,
         terms=batch.terms,
     )

@@ -9,7 +9,7 @@ from stratagem.v1 import event_pb2, strategy_pb2
 
 from server.batch import Batch, decision_of
 from server.strategy.actions import Action
-from server.strategy.decision import Candidate, Decision
+from server.strategy.decision import Candidate, Decision, RungName, Terms
 
 KINDS = {
     "nothing": strategy_pb2.ACTION_KIND_NOTHING,
@@ -64,28 +64,35 @@ def candidate_message(candidate: Candidate) -> strategy_pb2.Candidate:
     )
 
 
-def decision_message(decision: Decision) -> strategy_pb2.Decision:
-    """A decision in the protos' words."""
-    chosen, terms = decision.chosen, decision.terms
+@lru_cache(maxsize=16)
+def _of_terms(terms: Terms, rung: RungName) -> bytes:
+    """The fields that all decisions of a rung have in common, as they stand on the wire."""
+    common = strategy_pb2.Decision(
+        shadow_price=terms.shadow_price,
+        rung=RUNGS[rung],
+        release=terms.release,
+        plan_id=terms.plan_id,
+        currency_code=terms.currency_code,
+    )
+    return bytes(common.SerializeToString())
+
+
+def _of_shopper(decision: Decision) -> strategy_pb2.Decision:
+    chosen = decision.chosen
     return strategy_pb2.Decision(
         decision_id=decision.decision_id,
         shopper_id=decision.shopper_id,
         action=action_message(chosen.action),
         value_micros=chosen.value_micros,
         cost_micros=chosen.cost_micros,
-        shadow_price=terms.shadow_price,
         score_micros=chosen.score_micros,
         propensity=chosen.propensity,
         is_exploration=decision.is_exploration,
         runner_up=None if decision.runner_up is None else candidate_message(decision.runner_up),
         candidates=[candidate_message(candidate) for candidate in decision.candidates],
         reasons=[strategy_pb2.Reason(code=reason.code, words=reason.words) for reason in decision.reasons],
-        rung=RUNGS[decision.rung],
         state_age_s=decision.state_age_s,
-        release=terms.release,
-        plan_id=terms.plan_id,
         decided_at_s=decision.decided_at_s,
-        currency_code=terms.currency_code,
         vector_age_s=decision.vector_age_s,
         predictions_age_s=decision.predictions_age_s,
     )
@@ -94,7 +101,9 @@ def decision_message(decision: Decision) -> strategy_pb2.Decision:
 def decision_bytes(batch: Batch | Decision, row: int) -> bytes:
     """A Decision message as it stands on the wire, of a row of a batch or of a decision that stands alone."""
     decision = batch if isinstance(batch, Decision) else decision_of(batch, row)
-    return bytes(decision_message(decision).SerializeToString())
+    # Messages of one type may be joined by joining their bytes.
+    own: bytes = _of_shopper(decision).SerializeToString()
+    return own + _of_terms(decision.terms, decision.rung)
 
 
 def decide_response(decision: bytes) -> bytes:

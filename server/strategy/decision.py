@@ -31,9 +31,9 @@ class Reason(NamedTuple):
     words: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Terms:
-    """What a batch of decisions has in common.
+    """What a batch of decisions has in common; one object for one gateway and plan.
 
     shadow_price  value that one unit of cost must bring, ≥ 0
     plan_id       empty: no plan, and then nothing that costs money is allowed
