@@ -157,7 +157,7 @@ def impatient(stage: Stage, scale: float) -> Figures:
             in_time = calls.is_ok & (calls.timeline.service_s <= calls.deadline_s)
             figures[f"in_{deadline_ms}_ms_share"] = float(in_time.mean())
             figures[f"n_late_{deadline_ms}_ms"] = float((calls.is_ok & ~in_time).sum())
-            for name in ("calls", "failed", "late"):
+            for name in ("calls", "failed", "refused", "late"):
                 figures[name] = figures.get(name, 0.0) + told[name]
             figures["full_share"] = min(figures.get("full_share", 1.0), told["full_share"])
             figures["p99_ms"] = max(figures.get("p99_ms", 0.0), told["p99_ms"])

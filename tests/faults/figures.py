@@ -25,6 +25,7 @@ def figures_of(calls: Calls) -> Figures:
         "failed": float((~calls.is_ok & ~is_refused).sum()),
         "refused": float(is_refused.sum()),
         "late": float(n_late(calls)),
+        "callers_late_ms": calls.figures["generator_late_p99_ms"],
     }
     n_answered = max(1, int(calls.is_ok.sum()))
     told |= {f"{rung}_share": calls.rungs.get(rung, 0) / n_answered for rung in RUNGS}

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import pytest
 
 from tests.faults import client_scenes
-from tests.faults.conftest import SCALE
+from tests.faults.conftest import SCALE, measured
 from tests.faults.figures import MOST_LATE_SHARE
 from tests.faults.stage import Stage
 
@@ -18,7 +18,7 @@ MOST_REFUSED_SHARE = 0.05
 
 @pytest.mark.parametrize("fault", ["never_reads", "vanishes", "half_open", "cancels"])
 def test_the_others_do_not_notice_and_nothing_is_left(stage: Stage, fault: str, record_property: Note) -> None:
-    figures = getattr(client_scenes, fault)(stage, SCALE)
+    figures = measured(stage, getattr(client_scenes, fault))
     record_property("figures", figures)
     assert figures["failed"] == 0
     assert figures["late"] <= MOST_LATE_SHARE * figures["calls"]

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 from tests.faults import clock_scenes
-from tests.faults.conftest import SCALE
+from tests.faults.conftest import measured
 from tests.faults.figures import MOST_LATE_SHARE
 from tests.faults.stage import Stage
 from tests.requirements import require_program
@@ -13,7 +13,7 @@ def test_no_deadline_is_missed_and_no_age_is_absurd(
     stage: Stage, record_property: Callable[[str, object], None]
 ) -> None:
     require_program("cc", "gcc")
-    figures = clock_scenes.clock_steps(stage, SCALE)
+    figures = measured(stage, clock_scenes.clock_steps)
     record_property("figures", figures)
     assert (figures["failed"], figures["refused"]) == (0, 0)
     assert figures["late"] <= MOST_LATE_SHARE * figures["calls"]

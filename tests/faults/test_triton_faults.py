@@ -5,7 +5,7 @@ from collections.abc import Callable
 import pytest
 
 from tests.faults import triton_scenes
-from tests.faults.conftest import SCALE
+from tests.faults.conftest import measured
 from tests.faults.figures import BACK_WITHIN_S, MOST_LATE_SHARE
 from tests.faults.stage import Stage
 
@@ -14,7 +14,7 @@ from tests.faults.stage import Stage
 def test_no_call_fails_and_decisions_are_soon_full_again(
     stage: Stage, fault: str, record_property: Callable[[str, object], None]
 ) -> None:
-    figures = getattr(triton_scenes, fault)(stage, SCALE)
+    figures = measured(stage, getattr(triton_scenes, fault))
     record_property("figures", figures)
     assert (figures["failed"], figures["refused"]) == (0, 0)
     assert figures["late"] <= MOST_LATE_SHARE * figures["calls"]

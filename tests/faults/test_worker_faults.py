@@ -3,13 +3,13 @@
 from collections.abc import Callable
 
 from tests.faults import worker_scenes
-from tests.faults.conftest import SCALE
+from tests.faults.conftest import measured
 from tests.faults.figures import BACK_WITHIN_S, MOST_LATE_SHARE
 from tests.faults.stage import Stage
 
 
 def test_a_killed_worker_costs_only_what_it_held(stage: Stage, record_property: Callable[[str, object], None]) -> None:
-    figures = worker_scenes.worker_killed(stage, SCALE)
+    figures = measured(stage, worker_scenes.worker_killed)
     record_property("figures", figures)
     assert (figures["failed"], figures["refused"]) == (0, 0)
     assert figures["broken_off"] <= 0.05 * figures["calls"]

@@ -13,7 +13,7 @@ from tests.faults.stage import Stage, within
 
 # Calls of one turn, of all turns at full scale, and how long a turn is at the least: Triton needs some of it to start.
 FULL_CALLS, TURN_S, MOST_RATE = 60_000, 9.0, 1_000.0
-BREAKS_AT_S, BROKEN_FOR_S = 0.7, 1.5
+BREAKS_AT_S, BROKEN_FOR_S, SEEN_FOR_S = 0.7, 1.5, 1.5
 
 
 def killed(stage: Stage, scale: float) -> Figures:
@@ -101,7 +101,7 @@ def _turn(
     mend()
     returned_s = load.now_s
     seen = [load.ended()]
-    if returned_s > turn_s - BACK_WITHIN_S / 2:
+    if returned_s > turn_s - SEEN_FOR_S or back_s(seen[0], returned_s) > BACK_WITHIN_S:
         # On a busy machine Triton may start for longer than a turn: the callers go on until the end can be seen.
         more = _begun(stage, gateway, rate_per_s, BACK_WITHIN_S + 1.0)
         returned_s -= more.began_s - load.began_s
