@@ -167,21 +167,25 @@ class StreamCall(Call):
         self._has_ended = False
         self._n_due = 0  # batches of the call that the queue has not reported yet
         self._is_gone = False
+        self._has_begun = False
+        self._listener: Listener = NOBODY
 
     def listen(self, listener: Listener) -> None:
         """Start to read, for `listener`."""
         self._listener = listener
         with self._lock:  # a server that stops ends the stream from another thread, perhaps before this
+            self._has_begun = True
             self._begin((cygrpc.ReceiveCloseOnServerOperation(NO_FLAGS),), self._closed)
             if not self._has_ended:
                 self._begin((cygrpc.SendInitialMetadataOperation((), NO_FLAGS),), self._settled)
         self._read()
 
     def leave_unread(self) -> None:
-        """Let a stream go that was ended before anybody listened."""
-        self._listener = NOBODY
+        """Let a stream go that was ended before anybody listened; where somebody does, this changes nothing."""
         with self._lock:
-            self._begin((cygrpc.ReceiveCloseOnServerOperation(NO_FLAGS),), self._closed)
+            if not self._has_begun:
+                self._has_begun = True
+                self._begin((cygrpc.ReceiveCloseOnServerOperation(NO_FLAGS),), self._closed)
 
     def _begin(self, operations: Sequence[object], tag: Callable[[cygrpc.BaseEvent], None]) -> None:
         self._n_due += 1
@@ -202,7 +206,7 @@ class StreamCall(Call):
             self._n_open += message is not None
             is_gone = self._is_gone
         if message is None:
-            self._listener.half_closed(self)
+            survived(partial(self._listener.half_closed, self), self._failed, self.method)
         elif not is_gone:  # a client that left at once may be heard of after it was seen off
             survived(partial(self._listener.received, self, message), self._failed, self.method)
             self._read()
@@ -261,14 +265,17 @@ class StreamCall(Call):
             return
         self._has_ended = True
         code, words, trailers = self._end
-        self._begin((cygrpc.SendStatusFromServerOperation(trailers, code, words, NO_FLAGS),), self._settled)
+        status = cygrpc.SendStatusFromServerOperation(trailers, code, words, NO_FLAGS)
+        # Without initial metadata before it, gRPC keeps the status to itself.
+        first = () if self._has_begun else (cygrpc.SendInitialMetadataOperation((), NO_FLAGS),)
+        self._begin((*first, status), self._settled)
 
     def _closed(self, event: cygrpc.BaseEvent) -> None:
         """The client cancelled, or the status is out."""
         with self._lock:
             self._is_gone = True
             self._unsent.clear()
-        self._listener.gone(self)
+        survived(partial(self._listener.gone, self), self._failed, self.method)
         self._settled(event)
 
     def _settled(self, _event: cygrpc.BaseEvent) -> None:

@@ -16,6 +16,7 @@ import grpc
 from grpc import StatusCode
 from grpc._cython import cygrpc
 
+from server.problems import Problem
 from server.survival import survived
 from server.wire.calls import Call, StreamCall, UnaryCall
 
@@ -85,6 +86,7 @@ class WireServer:
         self._idle_s = time.monotonic()  # when nothing waited to be polled
         self._is_stopping = False
         self._has_shut_down = False
+        self._beginning: Call | None = None
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._poll, name="wire", daemon=True)
 
@@ -132,8 +134,16 @@ class WireServer:
 
     def _poll(self) -> None:
         while not self._stopped.is_set():
-            # A door that fails leaves its call to the client's deadline; everybody else is served on.
-            survived(self._poll_on, lambda _: None, "a door on the polling thread")
+            survived(self._poll_on, self._failed, "a call's beginning")
+
+    def _failed(self, problem: Problem) -> None:
+        """End the call whose guard or door failed; a call that nobody ends would keep the server from stopping."""
+        call, self._beginning = self._beginning, None
+        if isinstance(call, StreamCall):
+            call.end(problem.status, str(problem))
+            call.leave_unread()
+        elif isinstance(call, UnaryCall):
+            call.refuse(problem.status, str(problem))
 
     def _poll_on(self) -> None:
         poll = self._queue.poll
@@ -168,7 +178,7 @@ class WireServer:
             self._request()
         method = self._methods.get(event.call_details.method)
         if isinstance(method, Stream):
-            stream = StreamCall(event, self._open.discard)
+            self._beginning = stream = StreamCall(event, self._open.discard)
             self._open.add(stream)
             if self._guard is None or self._guard(stream):
                 method.opened(stream)
@@ -176,8 +186,9 @@ class WireServer:
                     stream.end(*DRAINS)
             else:
                 stream.leave_unread()
+            self._beginning = None
             return
-        call = UnaryCall(event, self._open.discard)
+        self._beginning = call = UnaryCall(event, self._open.discard)
         self._open.add(call)
         if method is not None and method.shed is not None and self._is_behind():
             method.shed(call, time.monotonic() - self._idle_s)
@@ -185,3 +196,4 @@ class WireServer:
             call.refuse(StatusCode.UNIMPLEMENTED, f"method must be one that is served, got {call.method}")
         elif self._guard is None or self._guard(call):
             call.read(method.take)
+        self._beginning = None
