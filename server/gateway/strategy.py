@@ -113,15 +113,15 @@ class _Asks:
             self._n_open += 1
         door = self._door
         try:
-            principal = door.guard.principal_of(stream)
             asked = request_of(strategy_pb2.DecideStreamRequest, message)
+            answer = partial(self._answer, stream, asked.call_id)
+            principal = door.guard.principal_of(stream)
         except (Unauthenticated, Forbidden, InvalidRequest) as problem:
             refuse(stream, problem, door.telling.metrics)
             return
         except Problem as problem:
-            self._answer(stream, strategy_pb2.DecideStreamRequest.FromString(message).call_id, problem)
+            answer(problem)
             return
-        answer = partial(self._answer, stream, asked.call_id)
         try:
             within_s = door.within_s
             if asked.HasField("within_ms"):
@@ -190,7 +190,8 @@ class BatchDoor:
         answer: Future[strategy_pb2.DecideBatchResponse] = Future()
         with self._lock:
             same, known = self._known.setdefault(batch_id, (fingerprint, answer))
-            while len(self._known) > REMEMBERED_BATCHES:
+            # The oldest is forgotten, unless it is still being decided: a repeat would be decided beside it.
+            while len(self._known) > REMEMBERED_BATCHES and next(iter(self._known.values()))[1].done():
                 self._known.popitem(last=False)
         if same != fingerprint:
             raise DecisionIdTaken(f"batch_id must be new for other shoppers, got {batch_id!r} again")
