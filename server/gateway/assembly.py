@@ -232,7 +232,7 @@ def _methods(decider: Decider, waiting: Waiting, health: Health, guard: Guard, s
     streams = StreamDoor(waiting, settings.decide_within_s, telling, guard)
     methods[f"{strategy}DecideStream"] = Stream(streams.opened)
     methods[f"{strategy}DecideBatch"] = bulk_doors.unary(batch.decide_batch, strategy_pb2.DecideBatchRequest)
-    methods[f"/{HEALTH}/Check"] = doors.unary(health.check, health_pb2.HealthCheckRequest)
+    methods[f"/{HEALTH}/Check"] = doors.at_once(health.check, health_pb2.HealthCheckRequest)
     methods[f"/{HEALTH}/Watch"] = Stream(health.opened)
     if settings.reflection:
         methods[METHOD] = Reflecting((*SERVICES, HEALTH)).door()

@@ -3,6 +3,7 @@
 In: methods of servicers, as the generated code names them. Out: methods of a WireServer. Called by assembly.py.
 """
 
+import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -70,6 +71,7 @@ class Doors:
         """Start no thread before it is needed; what is refused is counted."""
         self._pool = ThreadPoolExecutor(n_threads, name)
         self._metrics = metrics or Metrics()
+        self._counting = threading.Lock()
         self._n_waiting = 0
 
     def unary(self, handler: Handler, request_type: type[Message]) -> Unary:
@@ -80,7 +82,7 @@ class Doors:
                 problem = Overloaded(f"fewer than {MOST_WAITING} requests must wait here, got as many", 0.1)
                 refuse(call, problem, self._metrics)
                 return
-            self._n_waiting += 1
+            self._count(1)
             self._pool.submit(
                 survived,
                 partial(self._answer, handler, request_type, call, message),
@@ -89,6 +91,19 @@ class Doors:
             )
 
         return Unary(take)
+
+    def at_once(self, handler: Handler, request_type: type[Message]) -> Unary:
+        """A method whose handler only looks something up, on the polling thread, whatever the pool waits for."""
+
+        def take(call: UnaryCall, message: bytes) -> None:
+            self._count(1)
+            self._answer(handler, request_type, call, message)
+
+        return Unary(take)
+
+    def _count(self, n_more: int) -> None:
+        with self._counting:
+            self._n_waiting += n_more
 
     def _answer(self, handler: Handler, request_type: type[Message], call: UnaryCall, message: bytes) -> None:
         try:
@@ -99,7 +114,7 @@ class Doors:
             call.answer(answer)
             self._metrics.answered(call.method.rpartition("/")[2], "OK", time.monotonic() - call.began_s)
         finally:
-            self._n_waiting -= 1
+            self._count(-1)
 
     def close(self) -> None:
         """Answer what runs."""

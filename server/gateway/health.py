@@ -35,9 +35,10 @@ class Health:
             if self._statuses[service] == status:
                 return
             self._statuses[service] = status
-            watchers = [stream for stream, watched in self._watchers.items() if watched == service]
-        for stream in watchers:
-            stream.send(_told(status), 0)
+            # Under the lock: what a watcher hears last must be what holds.
+            for stream, watched in self._watchers.items():
+                if watched == service:
+                    stream.send(_told(status), 0)
 
     def is_serving(self, service: str) -> bool:
         """What is said of a service."""
@@ -72,7 +73,7 @@ class Health:
         with self._lock:
             status = self._statuses.get(service, UNKNOWN)
             self._watchers[stream] = service
-        stream.send(_told(status))
+            stream.send(_told(status))
 
     def half_closed(self, stream: StreamCall) -> None:
         """The one request is in; the answers go on."""
