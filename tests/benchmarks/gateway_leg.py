@@ -2,8 +2,8 @@
 
 import shutil
 import tempfile
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import grpc
@@ -19,8 +19,8 @@ WITHIN_S = 10.0
 N_SHOPPERS = 1_000
 
 
-@asynccontextmanager
-async def decide_leg(triton: str) -> AsyncIterator[Callable[[], Awaitable[object]]]:
+@contextmanager
+def decide_leg(triton: str) -> Iterator[Callable[[], object]]:
     """Yield a call that decides for the next of the shop's shoppers over loopback.
 
     triton  address of the Triton that every leg shares
@@ -39,16 +39,18 @@ async def decide_leg(triton: str) -> AsyncIterator[Callable[[], Awaitable[object
         states = EmbeddedStates(own.state, repository.vocabulary, own.state_mib)
         shopper_ids = next(states.shopper_ids(N_SHOPPERS))
         states.close()
-        with gateway_process(own, triton, Path(folder) / "gateway.log") as address:
-            async with grpc.aio.insecure_channel(address) as channel:
-                stub = strategy_pb2_grpc.StrategyServiceStub(channel)
-                n_calls = 0
+        with (
+            gateway_process(own, triton, Path(folder) / "gateway.log") as address,
+            grpc.insecure_channel(address) as channel,
+        ):
+            stub = strategy_pb2_grpc.StrategyServiceStub(channel)
+            n_calls = 0
 
-                async def call() -> object:
-                    nonlocal n_calls
-                    n_calls += 1
-                    shopper_id = shopper_ids[n_calls % len(shopper_ids)]
-                    request = strategy_pb2.DecideRequest(shopper_id=shopper_id, time_s=repository.catalogue.as_of_s)
-                    return await stub.Decide(request, timeout=WITHIN_S)
+            def call() -> object:
+                nonlocal n_calls
+                n_calls += 1
+                shopper_id = shopper_ids[n_calls % len(shopper_ids)]
+                request = strategy_pb2.DecideRequest(shopper_id=shopper_id, time_s=repository.catalogue.as_of_s)
+                return stub.Decide(request, timeout=WITHIN_S)
 
-                yield call
+            yield call

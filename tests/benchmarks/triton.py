@@ -5,16 +5,15 @@ Run by `python -m tests.benchmarks triton`.
 """
 
 import time
-from collections.abc import Awaitable, Callable
-from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from collections.abc import Callable
+from contextlib import AbstractContextManager, ExitStack
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import onnxruntime
-import uvloop
 from numpy.typing import NDArray
-from tritonclient.grpc import InferInput
-from tritonclient.grpc.aio import InferenceServerClient
+from tritonclient.grpc import InferenceServerClient, InferInput
 
 from server.state.encodings import Encodings, no_encodings
 from server.triton.client import HEAD_OUTPUTS, HEADS, MOST_ROWS, Models
@@ -27,9 +26,9 @@ WITHIN_S = 10.0
 
 Arrays = dict[str, NDArray[np.generic]]
 Samples = dict[str, NDArray[np.float64]]
-Call = Callable[[], Awaitable[object]]
+Call = Callable[[], object]
 # Given Triton's address, a running gateway's Decide for one shopper over loopback.
-DecideLeg = Callable[[str], AbstractAsyncContextManager[Call]]
+DecideLeg = Callable[[str], AbstractContextManager[Call]]
 
 
 def measure(
@@ -46,7 +45,7 @@ def measure(
     """
     rows = _known_rows(repository)
     with serving(repository) as address:
-        samples, answers = uvloop.run(_sampled(repository, address, rows, decide, 400 if quick else 4000))
+        samples, answers = _sampled(repository, address, rows, decide, 400 if quick else 4000)
     if raw is not None:
         np.savez_compressed(raw / "triton_samples_ms.npz", **samples)
         np.savez_compressed(raw / "triton_answers.npz", **answers)
@@ -60,32 +59,32 @@ def _known_rows(repository: Path) -> Arrays:
     return {name: np.resize(array, (MOST_ROWS, *array.shape[1:])) for name, array in found.items()}
 
 
-async def _sampled(
+def _sampled(
     repository: Path, address: str, rows: Arrays, decide: DecideLeg | None, n_rounds: int
 ) -> tuple[Samples, Arrays]:
     """Milliseconds by leg, (n_rounds,) each, and what ONNX Runtime and Triton answered for the full batch."""
     local, models = _local(repository), Models(address)
-    async with AsyncExitStack() as stack:
-        stack.push_async_callback(models.close)
-        library = await stack.enter_async_context(InferenceServerClient(address))
+    with ExitStack() as stack:
+        stack.callback(models.close)
+        library = stack.enter_context(InferenceServerClient(address))
         samples: Samples = {}
         for n_rows in (1, MOST_ROWS):
             batch = {name: array[:n_rows] for name, array in rows.items()}
             legs = {
-                f"onnxruntime_{n_rows}_ms": _later(local, batch),
+                f"onnxruntime_{n_rows}_ms": partial(local, batch),
                 f"triton_{n_rows}_ms": _asking(models, batch),
                 f"tritonclient_{n_rows}_ms": _asking_library(library, batch),
             }
             if n_rows == 1 and decide is not None:
-                legs["decide_ms"] = await stack.enter_async_context(decide(address))
+                legs["decide_ms"] = stack.enter_context(decide(address))
             # A full batch takes a hundred times as long, and its median needs fewer rounds.
-            samples |= await alternated(legs, n_rounds if n_rows == 1 else n_rounds // 20)
-        predicted = await models.predict(*_asked_of(rows), WITHIN_S)
+            samples |= alternated(legs, n_rounds if n_rows == 1 else n_rounds // 20)
+        predicted = models.predict(*_asked_of(rows), WITHIN_S)
     answers = {f"onnxruntime_{name}": array for name, array in local(rows).items()}
     return samples, answers | {f"triton_{name}": getattr(predicted, name) for name in HEAD_OUTPUTS}
 
 
-async def alternated(legs: dict[str, Call], n_rounds: int) -> Samples:
+def alternated(legs: dict[str, Call], n_rounds: int) -> Samples:
     """Time every leg once a round, in an order drawn anew: a leg's neighbour leaves caches and sleeping threads behind.
 
     legs      name -> one call
@@ -97,7 +96,7 @@ async def alternated(legs: dict[str, Call], n_rounds: int) -> Samples:
     for n_round in range(-N_WARM, n_rounds):
         for name in order.permutation(list(legs)).tolist():
             started = time.perf_counter()
-            await legs[name]()
+            legs[name]()
             if n_round >= 0:
                 samples[name][n_round] = 1e3 * (time.perf_counter() - started)
     return samples
@@ -122,28 +121,17 @@ def _asked_of(batch: Arrays) -> tuple[NDArray[np.float32], Encodings]:
     return batch["features"].astype(np.float32, copy=False), encodings
 
 
-def _later(local: Callable[[Arrays], Arrays], batch: Arrays) -> Call:
-    async def call() -> object:
-        return local(batch)
-
-    return call
-
-
 def _asking(models: Models, batch: Arrays) -> Call:
     features, encodings = _asked_of(batch)
-
-    async def call() -> object:
-        return await models.predict(features, encodings, WITHIN_S)
-
-    return call
+    return lambda: models.answered(features, encodings, WITHIN_S)  # as a decision asks
 
 
 def _asking_library(library: InferenceServerClient, batch: Arrays) -> Call:
     """NVIDIA's own client as its documentation uses it."""
 
-    async def call() -> object:
+    def call() -> object:
         tensors = [InferInput(name, array.shape, "FP32").set_data_from_numpy(array) for name, array in batch.items()]
-        answer = await library.infer(HEADS, tensors, client_timeout=WITHIN_S)
+        answer = library.infer(HEADS, tensors, client_timeout=WITHIN_S)
         return [answer.as_numpy(name) for name in HEAD_OUTPUTS]
 
     return call
