@@ -123,7 +123,7 @@ def _asked_of(batch: Arrays) -> tuple[NDArray[np.float32], Encodings]:
 
 def _asking(models: Models, batch: Arrays) -> Call:
     features, encodings = _asked_of(batch)
-    return lambda: models.answered(features, encodings, WITHIN_S)  # as a decision asks
+    return lambda: models.predict(features, encodings, WITHIN_S)
 
 
 def _asking_library(library: InferenceServerClient, batch: Arrays) -> Call:
