@@ -175,7 +175,7 @@ class Decider:
         deadlines = np.array([pending.due_s(self.settings.reserve_s) for pending in run.pendings])
         is_open, began_s = np.ones(len(run.pendings), np.bool_), time.monotonic()
         try:
-            seen = self._fresh(seen, float(deadlines.min()) - began_s)
+            seen = self._freshened(seen, run, deadlines, is_open)
             run.laps.lap("encode")
             arrays = self._answered(seen, run, deadlines, is_open)
             if arrays is None:
@@ -192,6 +192,24 @@ class Decider:
         rows = np.flatnonzero(is_open)
         self._finish(batch, rows, run.of(rows), run)
         return rows[:0]
+
+    def _freshened(self, seen: Seen, run: Run, deadlines: Floats, is_open: Bools) -> Seen:
+        """The batch with fresh vectors; rows that are due before them fall back and are closed, the others ask on.
+
+        raises  ModelUnavailable, TooLate  for every row that is open
+        """
+        began_s = time.monotonic()
+        while True:
+            asked_s, first_s = time.monotonic(), float(deadlines[is_open].min())
+            try:
+                return self._fresh(seen, first_s - asked_s)
+            except TooLate as problem:
+                due = is_open & (deadlines <= max(first_s, time.monotonic()))
+                if first_s - asked_s > self.settings.models_within_s or (due == is_open).all():
+                    raise
+                is_open[due] = False
+                self._too_late(problem, time.monotonic() - began_s)
+                self._fall_back(seen, np.flatnonzero(due), run)
 
     def _answered(self, seen: Seen, run: Run, deadlines: Floats, is_open: Bools) -> Arrays | None:
         """What the heads say; a row that is due before falls back and is closed, and without rows nobody waits."""

@@ -8,6 +8,8 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 
 import pytest
+from stratagem.v1.strategy_pb2 import RUNG_FULL, RUNG_SAFE_DEFAULT
+from stratagem.v1.strategy_pb2 import Decision as DecisionMessage
 
 from server.batch import Ask, Batch
 from server.decide import Decider, Pending
@@ -289,3 +291,16 @@ def test_a_batch_that_fails_without_a_name_is_answered_and_its_thread_goes_on(
         asked.ask("d-0", is_named=True)
         assert isinstance(asked.await_(4)[-1], bytes)
     assert "ZeroDivisionError" in caplog.text
+
+
+def test_one_in_a_hurry_takes_the_vectors_from_nobody(filled: Settings, tiny_triton: str) -> None:
+    relay = Relay(tiny_triton)
+    with waiting_over(filled, relay.address, deciders=1) as asked:
+        relay.delay_s = 0.15
+        with undisturbed():  # both in one batch, of shoppers whose vectors must be made
+            asked.ask("hurried", "shopper-1", within_s=0.1)
+            asked.ask("patient", "shopper-2")
+        asked.await_(2)
+        rungs = {name: DecisionMessage.FromString(answer).rung for name, answer in asked.answers}
+        assert rungs == {"hurried": RUNG_SAFE_DEFAULT, "patient": RUNG_FULL}
+    relay.close()
