@@ -52,7 +52,7 @@ class Doors:
             "/t/Fail": Unary(lambda _call, _message: 1 // 0),
             "/t/Left": Unary(lambda call, _: call.answer(repr(call.time_remaining()).encode())),
             "/t/Stream": Stream(self.opened),
-            "/t/FailStream": Stream(lambda stream: stream.listen(Failing())),
+            "/t/FailStream": Stream(lambda stream: stream.listen(Failing(stream))),
         }
 
 
@@ -109,18 +109,9 @@ class Echo:
 class Failing(Echo):
     """Fails with every message."""
 
-    def __init__(self) -> None:
-        """Of any stream."""
-
     def received(self, _stream: StreamCall, _message: bytes) -> None:
         """Fail."""
         raise ZeroDivisionError("not a problem that has a name")
-
-    def half_closed(self, _stream: StreamCall) -> None:
-        """Nothing."""
-
-    def gone(self, _stream: StreamCall) -> None:
-        """Nothing."""
 
 
 @dataclass
