@@ -49,6 +49,7 @@ protos: .venv/.dev  ## regenerate the stubs beside each .proto
 bench-inputs: setup .venv/.dev  ## build what the benchmarks measure: tables, trained models, an exported repository
 	@$(BIN)/stratagem ingest complete_journey && $(BIN)/stratagem train && $(BIN)/stratagem export && $(BIN)/stratagem plan
 	@$(BIN)/python -m tests.benchmarks.published
+	@$(BIN)/python -m tests.load.workload
 
 clean:  ## remove what was built, keep .venv
 	@rm -rf build model_repository/*/1/model.onnx model_repository/*/1/self_test.npz model_repository/*/1/about.json model_repository/*.json model_repository/*.parquet

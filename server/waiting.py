@@ -18,6 +18,8 @@ from server.survival import survived
 
 # The minder looks this often at least while anybody waits.
 MINDS_EVERY_S = 0.002
+# Of a running batch's time, until the next one begins beside it.
+OVERLAP = 0.5
 # Share of the newest batch in the running mean of what a row takes.
 NEWEST = 0.1
 
@@ -27,6 +29,7 @@ class Waiting:
 
     batch_s  how long a micro-batch takes, a running mean
     row_s    what one decision takes of this process when it is busy, a running mean; 0 before the first
+    most_rows  how long the queue may be now
     """
 
     def __init__(self, decider: Decider, word: Wording, settings: Settings) -> None:
@@ -36,10 +39,12 @@ class Waiting:
         lock = threading.Lock()
         self._changed, self._all_busy = threading.Condition(lock), threading.Condition(lock)
         self._n_running = 0
+        self._is_minding = False
         # No ask in the queue must be answered without the models before this moment.
         self._soonest_s = math.inf
         self._is_closed = False
         self.batch_s = self.row_s = 0.0
+        self.most_rows = settings.queue_rows
         self._fill = max(1, settings.batch_rows // 4)
         self.repeats = Repeats(settings.remembered_decisions)
         self._threads = [
@@ -55,9 +60,8 @@ class Waiting:
         """Asks in the queue."""
         return len(self._queue)
 
-    @property
-    def most_rows(self) -> int:
-        """How long the queue may be now: what can be decided in `queue_s`, and never more than `queue_rows`."""
+    def _bounded(self) -> int:
+        """What can be decided in `queue_s`, and never more than `queue_rows`."""
         if not self.row_s:
             return self._settings.queue_rows
         return min(self._settings.queue_rows, max(self._settings.batch_rows, int(self._settings.queue_s / self.row_s)))
@@ -76,7 +80,8 @@ class Waiting:
                 self._soonest_s = min(self._soonest_s, pending.due_s(self._settings.reserve_s))
                 # The first one and the one that makes it full wake a thread; those between find it waiting.
                 if self._n_running == self._settings.deciders:
-                    self._all_busy.notify()
+                    if not self._is_minding:
+                        self._all_busy.notify()
                 elif len(self._queue) in (1, self._fill):
                     self._changed.notify()
                 return
@@ -119,7 +124,7 @@ class Waiting:
         """
         if not self._n_running or len(self._queue) >= self._fill or self._is_closed:
             return 0.0
-        window_s = min(self._settings.gather_s, self.batch_s / 2)
+        window_s = min(self._settings.gather_s, self.batch_s * OVERLAP)
         return window_s - (time.monotonic() - self._queue[0].arrived_s)
 
     def _note(self, took_s: float, n_rows: int) -> None:
@@ -131,6 +136,7 @@ class Waiting:
                 # Two batches overlap, so a busy second decides about two batches a batch's time.
                 row_s = took_s / n_rows / max(1, min(2, self._n_running + 1))
                 self.row_s += NEWEST * (row_s - self.row_s) if self.row_s else row_s
+                self.most_rows = self._bounded()
             if self._queue:
                 self._changed.notify()
 
@@ -141,10 +147,13 @@ class Waiting:
         """Answer those whose time runs out while every decider waits for the models."""
         while True:
             with self._all_busy:
+                self._is_minding = False
                 self._all_busy.wait_for(self._is_crowded)
+                # From here on it looks by itself: a switch of threads for each ask cost a fifth of a busy core.
+                self._is_minding = True
+                self._all_busy.wait_for(lambda: self._is_closed, MINDS_EVERY_S)
                 if self._is_closed:
                     return
-                self._all_busy.wait_for(lambda: self._is_closed, MINDS_EVERY_S)
                 due = self._due(time.monotonic())
             if due:
                 hurry = partial(_decide, self._decider, due, self._word, False)

@@ -18,8 +18,9 @@ from tritonclient.grpc import model_config_pb2
 from kernels import event_history, features
 from server.state.encodings import TENSORS
 from server.triton.client import HEAD_OUTPUTS, OUTLOOK_OUTPUTS, SOMETIMES
-from tests.benchmarks import models_sheet, scaling_sheet, serving_sheet
+from tests.benchmarks import gateway_sheet, models_sheet, scaling_sheet, serving_sheet
 from tests.benchmarks.readme import rendered
+from tests.faults import sheet as fault_sheet
 
 ROOT = Path(__file__).resolve().parents[1]
 OURS = {"kernels", "training", "server", "evaluation", "cli", "stratagem", "tests"}
@@ -211,6 +212,11 @@ def test_readme_tables_come_from_committed_results() -> None:
 
 def test_the_scaling_sheet_comes_from_its_record() -> None:
     assert scaling_sheet.SHEET.read_text() == scaling_sheet.sheet(json.loads(scaling_sheet.RECORD.read_text()))
+
+
+def test_the_gateway_and_fault_sheets_come_from_their_records() -> None:
+    for page in (gateway_sheet, fault_sheet):
+        assert page.SHEET.read_text() == page.sheet(json.loads(page.RECORD.read_text()))
 
 
 def test_the_models_sheet_comes_from_its_record() -> None:

@@ -1,4 +1,4 @@
-"""docs/gateway.md from docs/results/gateway.json: the gateway beside its rivals, the curve, the faults, a profile.
+"""docs/gateway.md from docs/results/gateway.json: the gateway beside its rivals, the curve, a profile.
 
 `python -m tests.benchmarks.gateway_sheet` writes the page and the curve's picture; a test compares them.
 """
@@ -11,7 +11,7 @@ from evaluation import load_figures
 
 ROOT = Path(__file__).resolve().parents[2]
 RESULTS = ROOT / "docs" / "results"
-RECORD, FAULTS = RESULTS / "gateway.json", RESULTS / "faults.json"
+RECORD = RESULTS / "gateway.json"
 SHEET, CURVE = ROOT / "docs" / "gateway.md", ROOT / "docs" / "gateway_curve.svg"
 # The issue's bars: figure, at least, aimed at.
 BARS = {
@@ -43,25 +43,25 @@ WORDS = {
 }
 
 
-def sheet(record: dict[str, Any], faults: dict[str, Any] | None) -> str:
+def sheet(record: dict[str, Any]) -> str:
     """The page.
 
     record  docs/results/gateway.json, parsed
-    faults  docs/results/faults.json, parsed; None: not measured
     """
     parts = [
         "# The gateway under load",
-        "<!-- Written by `python -m tests.benchmarks.gateway_sheet` from gateway.json and faults.json. -->",
-        "One million shoppers in state, ledgers of median 100 and p99 500 events, ten actions, the log on disk, TLS and\n"
-        "a key, one shopper in twenty changed; legs alternate in one run, medians are told. The machine is shared,\n"
-        "and its two cores are two threads of one: rates of different runs differ by more than their spreads say.",
+        "<!-- Written by `python -m tests.benchmarks.gateway_sheet` from docs/results/gateway.json. -->",
+        "One million shoppers in state, ledgers of median 100 and p99 500 events, ten actions, the log on disk, TLS\n"
+        "and a key, one shopper in twenty changed; legs alternate in one run, medians are told. The machine is\n"
+        "shared, and its two cores are two threads of one: rates of two runs differ by more than their spreads say.",
         _table(record),
         "## Where the time of one request goes",
         _profile(record),
         "## Latency against load",
         _curve(record),
         "## Faults",
-        _faults(faults),
+        "Triton killed, stopped, slow, talking nonsense or reloading, workers killed, the clock stepping, clients\n"
+        "who never read, hurry, cancel or send rubbish: [faults.md](faults.md).",
         f"`python -m tests.benchmarks gateway`, {record['date']}, {record['machine']}, commit {record['commit']}, "
         f"n = {record['n']:,}.",
     ]
@@ -129,19 +129,6 @@ def _point(point: dict[str, Any]) -> str:
     return "| " + " | ".join((*cells, *times)) + " |"
 
 
-def _faults(faults: dict[str, Any] | None) -> str:
-    if faults is None:
-        return "Not measured in this record."
-    names = list(dict.fromkeys(name for told in faults["faults"].values() for name in told))
-    rows = [
-        "| fault | " + " | ".join(name.replace("_", " ") for name in names) + " |",
-        "| --- |" + " --- |" * len(names),
-    ]
-    for fault, told in faults["faults"].items():
-        rows.append(f"| {fault} | " + " | ".join(_number(told[name]) if name in told else "" for name in names) + " |")
-    return "\n".join(rows) + f"\n\n{faults['told']}"
-
-
 def _number(number: float | None) -> str:
     if number is None:
         return ""
@@ -151,8 +138,7 @@ def _number(number: float | None) -> str:
 def main() -> None:
     """Write the page, and the picture where there is a curve."""
     record = json.loads(RECORD.read_text())
-    faults = json.loads(FAULTS.read_text()) if FAULTS.exists() else None
-    SHEET.write_text(sheet(record, faults))
+    SHEET.write_text(sheet(record))
     if "points" in record:
         CURVE.write_text(load_figures.curve_svg(record["points"]))
 

@@ -10,8 +10,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 RESULTS = ROOT / "docs" / "results"
-# Written into pages of their own, by scaling_sheet.py and serving_sheet.py beside this.
-ELSEWHERE = ("scaling", "serving")
+# Written into pages of their own, by scaling_sheet.py, serving_sheet.py and gateway_sheet.py beside this.
+ELSEWHERE = ("scaling", "serving", "faults")
 # The figures of models that the README shows; docs/models.md has all, with protocols and intervals.
 CONTRACT = (
     "beauty_behaviour_ndcg10", "beauty_ndcg10", "beauty_hr10", "toys_ndcg10", "toys_hr10", "diginetica_r20",

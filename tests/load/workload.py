@@ -226,3 +226,7 @@ def _encoded(repository: Repository, say: Say) -> Encodings:
     for name in TENSORS:
         encodings[name] = answers[name]
     return encodings
+
+
+if __name__ == "__main__":
+    prepared_workload(FULL, Path("model_repository"), print)
