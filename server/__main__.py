@@ -4,7 +4,6 @@
 """
 
 import argparse
-import logging
 import sys
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from server.access.tally import Seat  # noqa: E402
 from server.problems import Problem  # noqa: E402
 from server.serving import run, work  # noqa: E402
 from server.settings import load_settings  # noqa: E402
+from server.telemetry.logs import configure_logging  # noqa: E402
 
 # The log's thread must not wait 5 ms, Python's default, for the event loop to let go: `tests.benchmarks triton`.
 SWITCH_S = 0.0002
@@ -24,12 +24,13 @@ def main() -> None:
     """Serve with the environment's settings."""
     worker = _worker()
     sys.setswitchinterval(SWITCH_S)
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     try:
+        settings = load_settings()
+        configure_logging(settings)
         if worker.worker is None:
-            run(load_settings(), announce)
+            run(settings, announce)
         else:
-            work(load_settings(), Seat(worker.tally, worker.worker, worker.of), worker.ready)
+            work(settings, Seat(worker.tally, worker.worker, worker.of), worker.ready)
     except Problem as problem:
         sys.exit(str(problem))
 

@@ -9,7 +9,8 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 
 from server.access.tally import Seat
 from server.gateway.assembly import check_port, listening
@@ -17,6 +18,7 @@ from server.problems import Problem
 from server.repository import open_repository
 from server.settings import Settings
 from server.signals import Signals
+from server.telemetry.traces import traces_url
 from server.triton.process import DECIDE, serving
 from server.wire.leaving import leave
 from server.workers import LEAVE, PROBLEM, supervise
@@ -38,15 +40,26 @@ def run(settings: Settings, announce: Callable[[str], None]) -> None:
     repository = open_repository(settings.repository)  # before Triton's seconds: a wrong file is said at once
     models = (*repository.served, DECIDE) if settings.triton_door else repository.served
     if settings.workers != 1:
-        supervise(settings, models, announce)
+        supervise(settings, triton_for(settings, models), announce)
         return
     with (
         Signals(signal.SIGTERM, signal.SIGINT) as signals,
-        serving(settings.repository, models, port=settings.triton_port, folder=settings.triton) as triton,
+        triton_for(settings, models) as triton,
         listening(settings, triton) as gateway,
     ):
         announce(gateway.address)
         signals.wait()
+
+
+def triton_for(settings: Settings, models: Sequence[str]) -> AbstractContextManager[str]:
+    """The Triton that settings ask for, with their traces going on in it."""
+    return serving(
+        settings.repository,
+        models,
+        port=settings.triton_port,
+        folder=settings.triton,
+        traces_url=traces_url(settings.traces_endpoint),
+    )
 
 
 def work(settings: Settings, seat: Seat, ready: int) -> None:

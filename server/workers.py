@@ -17,8 +17,8 @@ import sys
 import tempfile
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -26,7 +26,6 @@ from types import TracebackType
 from server.problems import PortInUse, WorkerEnded
 from server.settings import Settings
 from server.signals import Signals
-from server.triton.process import serving
 
 # Says to a worker that another has taken its place.
 LEAVE = signal.SIGUSR1
@@ -42,10 +41,10 @@ NEVER_S = float("inf")
 _logger = logging.getLogger(__name__)
 
 
-def supervise(settings: Settings, models: Sequence[str], announce: Callable[[str], None]) -> None:
+def supervise(settings: Settings, triton: AbstractContextManager[str], announce: Callable[[str], None]) -> None:
     """Serve with several workers until SIGTERM or SIGINT.
 
-    models    that Triton serves
+    triton    started or found once entered; its address
     announce  called with the address once every worker listens
     raises    PortInUse, ModelUnavailable; WorkerEnded  with a worker's last words, if it ends again and again
     """
@@ -53,13 +52,12 @@ def supervise(settings: Settings, models: Sequence[str], announce: Callable[[str
         Signals(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals,
         _reserved(settings) as port,
         tempfile.TemporaryDirectory(prefix="stratagem-") as folder,
-        ExitStack() as triton,
+        ExitStack() as stack,
         Supervisor(settings, port, Path(folder) / "tally", signals) as workers,
     ):
         # While Triton starts they import, and wait for its address.
         workers.start()
-        ours = serving(settings.repository, models, port=settings.triton_port, folder=settings.triton)
-        workers.tell(triton.enter_context(ours))
+        workers.tell(stack.enter_context(triton))
         workers.run(announce)
 
 
