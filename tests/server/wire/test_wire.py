@@ -235,9 +235,10 @@ def test_a_message_beyond_the_limit_is_refused(serving: Serving) -> None:
 
 def test_a_deadline_is_told_as_the_time_that_remains(serving: Serving) -> None:
     left_s = float(serving.unary("Left")(b"", timeout=15.0))
-    assert 5.0 < left_s <= 15.0
+    assert 5.0 < left_s < 15.1  # gRPC tells it by the wall clock, read twice
     assert serving.unary("Left")(b"") == b"None"
-    assert refused(lambda: serving.unary("Hold")(b"", timeout=0.05))[0] is StatusCode.DEADLINE_EXCEEDED
+    assert refused(lambda: serving.unary("Hold")(b"", timeout=0.2))[0] is StatusCode.DEADLINE_EXCEEDED
+    assert within(ENDS_WITHIN_S, lambda: bool(serving.doors.held))
     (call,) = serving.doors.held
     assert call.time_remaining() == 0.0
     call.answer(b"too late")
@@ -253,7 +254,7 @@ def test_a_clock_that_steps_back_moves_no_deadline(serving: Serving, monkeypatch
     left_s = call.time_remaining()
     monkeypatch.undo()
     assert left_s is not None
-    assert left_s <= 15.0
+    assert left_s < 15.1
     call.answer(b"in time")
     assert waiting.result() == b"in time"
 
