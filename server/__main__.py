@@ -7,8 +7,9 @@ import argparse
 import sys
 from pathlib import Path
 
-# numba loads SciPy to see whether it could call its BLAS; no kernel that serves does, and it costs 0.13 s and 16 MB.
-sys.modules["scipy.linalg.cython_blas"] = None  # type: ignore[assignment]
+if __name__ == "__main__":  # whoever imports this for its words may need SciPy
+    # numba loads SciPy to see whether it could call its BLAS; no kernel that serves does; it costs 0.13 s and 16 MB.
+    sys.modules["scipy.linalg.cython_blas"] = None  # type: ignore[assignment]
 
 from server.access.tally import Seat  # noqa: E402
 from server.problems import Problem  # noqa: E402

@@ -188,7 +188,11 @@ def _half_load(
     grown = {name: after[name] - before.get(name, 0.0) for name in after}
     vectors = [grown[f'stratagem_vectors_total{{state="{state}"}}'] for state in ("fresh", "stale")]
     if raw is not None:
-        np.savez_compressed(raw / "gateway_half_load.npz", latency_s=calls.latency_s, status=calls.status)
+        part = calls.part
+        np.savez_compressed(
+            raw / "gateway_half_load.npz",
+            **vars(part.timeline), status=part.status, rung=part.rung, vector_age_s=part.vector_age_s,
+        )  # fmt: skip
     figures = {
         "p99_ms_half_load": calls.figures["p99_ms"],
         "p50_ms_half_load": calls.figures["p50_ms"],
