@@ -11,11 +11,11 @@ if __name__ == "__main__":  # whoever imports this for its words may need SciPy
     # numba loads SciPy to see whether it could call its BLAS; no kernel that serves does; it costs 0.13 s and 16 MB.
     sys.modules["scipy.linalg.cython_blas"] = None  # type: ignore[assignment]
 
-from server.access.tally import Seat  # noqa: E402
-from server.problems import Problem  # noqa: E402
-from server.serving import run, work  # noqa: E402
-from server.settings import load_settings  # noqa: E402
-from server.telemetry.logs import configure_logging  # noqa: E402
+from server.access.tally import Seat
+from server.problems import Problem
+from server.serving import run, work
+from server.settings import load_settings
+from server.telemetry.logs import configure_logging
 
 # The log's thread must not wait 5 ms, Python's default, for the event loop to let go: `tests.benchmarks triton`.
 SWITCH_S = 0.0002
