@@ -188,6 +188,8 @@ class Decider:
             self._too_late(problem, time.monotonic() - began_s)
             return np.flatnonzero(is_open)
         run.laps.lap("models")
+        # Bulk is not remembered: one audience would push out everybody who is there now.
+        self.remembered.keep([ask.shopper_id for ask in seen.asks], predicted, time.monotonic())
         batch = self._batch(seen, predicted)
         rows = np.flatnonzero(is_open)
         self._finish(batch, rows, run.of(rows), run)
@@ -267,9 +269,7 @@ class Decider:
 
     def _batch(self, seen: Seen, predicted: Predictions) -> Batch:
         draws = Draws(self.budget.left_micros, self._key)
-        batch = batch_of(seen, predicted, self.repository.catalogue, self._economics, self.terms, draws)
-        self.remembered.keep([ask.shopper_id for ask in seen.asks], predicted, time.monotonic())
-        return batch
+        return batch_of(seen, predicted, self.repository.catalogue, self._economics, self.terms, draws)
 
     def _cached(self, seen: Seen, rows: Ints) -> tuple[Batch | None, Ints]:
         """A batch of those among some rows whose predictions are remembered, and which they are."""
