@@ -13,6 +13,7 @@ import onnx
 import onnx.compose
 import torch
 from numpy.typing import NDArray
+from onnx.utils import Extractor
 from torch import nn
 
 from training.tensors import Signature
@@ -78,3 +79,18 @@ def join_graphs(graphs: Mapping[str, Path], name: str, file: Path) -> None:
     model = onnx.helper.make_model(joined, opset_imports=parts[0].opset_import, ir_version=parts[0].ir_version)
     onnx.checker.check_model(model, full_check=True)
     onnx.save(model, file)
+
+
+def part_of(graph: Path, name: str, outputs: Sequence[str], file: Path) -> None:
+    """Write what of a graph leads to some of its outputs, from all of its inputs.
+
+    graph    model.onnx
+    name     of the part
+    outputs  names
+    file     model.onnx of the part
+    """
+    whole = onnx.load(graph)
+    part = Extractor(whole).extract_model([tensor.name for tensor in whole.graph.input], list(outputs))
+    part.graph.name = name
+    onnx.checker.check_model(part, full_check=True)
+    onnx.save(part, file)
