@@ -62,7 +62,7 @@ class Lengths:
 
 
 QUICK = Lengths(n_rounds=3, leg_s=1.0, half_s=5.0, soak_s=0.0, point_s=0.0)
-FULL = Lengths(n_rounds=5, leg_s=2.0, half_s=30.0, soak_s=600.0, point_s=5.0)
+FULL = Lengths(n_rounds=5, leg_s=2.0, half_s=20.0, soak_s=600.0, point_s=5.0)
 
 
 def measure(quick: bool, raw: Path | None) -> Measured:
