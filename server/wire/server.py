@@ -27,7 +27,7 @@ AT_ONCE = 0.0  # a moment long past
 # From so long a time and so many events on in which something always waited to be polled, calls are refused unread but
 # one of so many. gRPC would keep 3,000 of them, a third of a second's work, and end them when nobody waits any longer:
 # 76 % of the calls at twice what can be decided (tests/faults/test_overload_faults.py).
-BEHIND_S, HOPELESS_S, BEHIND_EVENTS, TAKEN_BEHIND = 0.03, 0.1, 128, 4
+BEHIND_S, BEHIND_EVENTS, TAKEN_BEHIND = 0.08, 512, 4
 DRAINS = StatusCode.UNAVAILABLE, "the gateway drains: ask what is open again, on a new stream"
 _logger = logging.getLogger(__name__)
 
@@ -160,12 +160,15 @@ class WireServer:
         self._stopped.set()
 
     def _is_behind(self) -> bool:
-        """Whether a call comes where too many wait; up to HOPELESS_S some are taken all the same."""
+        """Whether a call comes where too many wait; some are taken all the same.
+
+        Were none taken, callers who ask again at once would keep this thread busy with refusals for ever.
+        """
         behind_s = time.monotonic() - self._idle_s
         if self._n_busy < BEHIND_EVENTS or behind_s < BEHIND_S:
             return False
         self._n_behind += 1
-        return behind_s > HOPELESS_S or self._n_behind % TAKEN_BEHIND != 0
+        return self._n_behind % TAKEN_BEHIND != 0
 
     def _shut_down(self, _event: cygrpc.BaseEvent) -> None:
         self._has_shut_down = True
