@@ -27,7 +27,7 @@ AT_ONCE = 0.0  # a moment long past
 # From so long a time and so many events on in which something always waited to be polled, calls are refused unread but
 # one of so many. gRPC would keep 3,000 of them, a third of a second's work, and end them when nobody waits any longer:
 # 76 % of the calls at twice what can be decided (tests/faults/test_overload_faults.py).
-BEHIND_S, BEHIND_EVENTS, TAKEN_BEHIND = 0.08, 512, 4
+BEHIND_S, BEHIND_EVENTS, TAKEN_BEHIND = 0.03, 128, 4
 DRAINS = StatusCode.UNAVAILABLE, "the gateway drains: ask what is open again, on a new stream"
 _logger = logging.getLogger(__name__)
 
