@@ -144,6 +144,8 @@ def test_ages_of_vectors_and_predictions_are_told(filled: Settings, tiny_triton:
         doors.gateway.decider.states.apply([Happening("v", "shopper-1", AS_OF_S, VIEW, item=3)]).result()
         answer = doors.strategy.DecideBatch(request)
         assert [age > 0.0 for age in answer.vector_age_s] == [False, True, False]
+        for name in NAMES[:3]:  # what single asks were told is remembered; an audience is not
+            doors.strategy.Decide(strategy_pb2.DecideRequest(shopper_id=name, time_s=AS_OF_S))
         relay.close()
         assert within(PATIENT_S, lambda: not doors.gateway.decider.watch.is_up)
         answer = doors.strategy.DecideBatch(Request(shopper_ids=NAMES[:4], time_s=AS_OF_S))
