@@ -6,7 +6,6 @@ them. Used by tests/benchmarks/gateway.py and gateway_profile.py.
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -27,7 +26,9 @@ from server.settings import Settings
 from server.triton.process import started
 from tests.benchmarks.rivals.gateway.doors import Door, new_door
 from tests.benchmarks.rivals.gateway.starting import pin
+from tests.benchmarks.triton_door import variables_of
 from tests.load.workload import FULL, Workload, prepared_workload
+from tests.servers.ports import free_port
 
 REPOSITORY = Path("model_repository")
 # The gateway has a core to itself; Triton and the generator share the other.
@@ -116,7 +117,7 @@ def gateway(
     changes  further settings
     """
     with tempfile.TemporaryDirectory(prefix="gateway-", dir="build") as name:
-        settings = workload.settings(Path(name) / "log", port=_free_port(), metrics_port=_free_port(), **changes)
+        settings = workload.settings(Path(name) / "log", port=free_port(), metrics_port=free_port(), **changes)
         if guard is not None:
             door, keys = guard
             tls = {"tls_certificate": door.certificate, "tls_key": door.key, "api_keys": keys}
@@ -159,17 +160,6 @@ def _running(
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
-
-
-def variables_of(settings: Settings) -> dict[str, str]:
-    """Settings that are not as they come, as the environment that a process reads."""
-    return {f"STRATAGEM_{name.upper()}": str(getattr(settings, name)) for name in settings.model_fields_set}
-
-
-def _free_port() -> int:
-    with socket.socket() as bound:
-        bound.bind(("127.0.0.1", 0))
-        return int(bound.getsockname()[1])
 
 
 def decided(target: Target, shopper_id: str, at_s: int, without_reasons: bool = False) -> strategy_pb2.DecideResponse:
