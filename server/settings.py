@@ -72,6 +72,7 @@ class Settings(BaseSettings):
     deciders: int = Field(default=3, ge=1, le=64, description="Micro-batches on their way at the same time.")
     bulk_deciders: int = Field(default=3, ge=1, le=64, description="Pieces of columnar requests at the same time.")
     door_threads: int = Field(default=4, ge=1, le=64, description="Threads for everything that is not a decision.")
+    feedback_threads: int = Field(default=16, ge=1, le=256, description="Requests of feedback taken in together.")
     queue_rows: int = Field(default=2_048, ge=1, description="Asks that may wait; more are refused at once.")
     queue_s: float = Field(default=0.05, gt=0, le=60, description="Wait from which on asks are refused at once.")
     remembered_predictions: int = Field(

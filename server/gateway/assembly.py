@@ -36,6 +36,7 @@ from server.gateway.words import decision_bytes
 from server.housekeeping import Housekeeping
 from server.planner import standing_plan
 from server.problems import PortInUse
+from server.record import Recorder
 from server.repository import Repository, open_repository
 from server.settings import Settings
 from server.state.embedded import EmbeddedStates
@@ -212,20 +213,23 @@ def _methods(decider: Decider, waiting: Waiting, health: Health, guard: Guard, s
     settings, repository, encoder, telling = decider.settings, decider.repository, decider.encoder, decider.telling
     doors = Doors(settings.door_threads, "door", telling.metrics)
     bulk_doors = Doors(settings.bulk_deciders, "batch", telling.metrics)
-    batch = BatchDoor(decider)
-    for closing in (batch.close, bulk_doors.close, doors.close):
+    feedback_doors = Doors(settings.feedback_threads, "feedback", telling.metrics)
+    batch, recorder = BatchDoor(decider), Recorder(decider.states, decider.log)
+    for closing in (recorder.close, batch.close, bulk_doors.close, feedback_doors.close, doors.close):
         stack.callback(closing)
     served: dict[str, object] = {
         "ProfileService": ProfileServicer(repository, encoder, settings),
         "RecommendationService": RecommendationServicer(repository, encoder, settings),
-        "FeedbackService": FeedbackServicer(repository.catalogue.items, encoder, decider.log, settings.request_rows),
+        "FeedbackService": FeedbackServicer(repository.catalogue.items, encoder, recorder, settings.request_rows),
         "RiskService": RiskServicer(repository, decider.models, settings),
     }
     methods: dict[str, Method] = {}
     for service in DESCRIPTORS:
         for method in service.methods if service.name in served else ():
-            handler = getattr(served[service.name], method.name)
-            methods[f"/{service.full_name}/{method.name}"] = doors.unary(handler, method.input_type._concrete_class)
+            handler, own = getattr(served[service.name], method.name), doors
+            if service.name == "FeedbackService":
+                own = feedback_doors  # its threads wait for company, and nobody else for them
+            methods[f"/{service.full_name}/{method.name}"] = own.unary(handler, method.input_type._concrete_class)
     strategy = f"/{SERVICES[0]}/"
     singles = DecideDoor(waiting, settings.decide_within_s, telling)
     methods[f"{strategy}Decide"] = Unary(singles.take, singles.shed)

@@ -9,15 +9,13 @@ from typing import TypeVar
 from stratagem.v1 import event_pb2, feedback_pb2, feedback_pb2_grpc
 
 from kernels.ledger import EXPOSURE, REDEMPTION, order_key
-from server import record
 from server.decision_block import Record
 from server.encoding import Encoder
-from server.feedback import FeedbackLog
 from server.gateway import fields
 from server.gateway.doors import Context
 from server.gateway.words import CHANNEL_NAMES
 from server.problems import InvalidRequest
-from server.record import Row, place_of
+from server.record import Recorder, Row, place_of
 from server.state.store import Happening
 from server.strategy.catalogue import Items, campaign_key, offer_key
 
@@ -34,11 +32,11 @@ Message = TypeVar("Message")
 class FeedbackServicer(feedback_pb2_grpc.FeedbackServiceServicer):
     """The door onto the durable log and the shoppers' states."""
 
-    def __init__(self, items: Items, encoder: Encoder, log: FeedbackLog, most_rows: int) -> None:
+    def __init__(self, items: Items, encoder: Encoder, recorder: Recorder, most_rows: int) -> None:
         """Take feedback on a shop's items; the vectors of whom it concerns are refreshed behind it."""
         self._items = items
         self._encoder = encoder
-        self._log = log
+        self._recorder = recorder
         self._most_rows = most_rows
 
     def Record(self, request: feedback_pb2.RecordRequest, context: Context) -> feedback_pb2.RecordResponse:
@@ -53,7 +51,7 @@ class FeedbackServicer(feedback_pb2_grpc.FeedbackServiceServicer):
             *self._checked(request.outcomes, outcome_row),
         ]
         rows = [row for row in checked if isinstance(row, Row)]
-        is_new = iter(record.record(rows, self._encoder.states, self._log))
+        is_new = iter(self._recorder.record(rows))
         self._encoder.refresh_later(row.happening.shopper_id for row in rows)
         results = iter([result_from(row, is_new) for row in checked])
         return feedback_pb2.RecordResponse(
