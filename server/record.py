@@ -21,7 +21,7 @@ from server.survival import survived
 
 OTHER_CATEGORY = N_CATEGORIES - 1
 # How long feedback waits for company, and how many requests are company enough.
-GATHERS_S, ENOUGH = 0.01, 8
+GATHERS_S, ENOUGH = 0.02, 8
 
 
 @dataclass(frozen=True)
