@@ -234,26 +234,33 @@ def test_a_trace_goes_through_to_triton(
     collector: Collector, triton_environment: Environment, tiny_repository: Path
 ) -> None:
     traces = Traces(collector.url, share=0.0)
-    request = request_of("predictions", tiny_inputs("predictions", 2))
     with (
         started(tiny_repository, ["predictions"], traces_url=traces.url) as triton,
         grpc.insecure_channel(triton.address) as channel,
     ):
         stub = GRPCInferenceServiceStub(channel)
-        stub.ModelInfer(request)  # nobody traces this one
-        call = traced(traces, SAMPLED)
-        laps = Laps()
-        stub.ModelInfer(request, metadata=traces.triton_metadata([None, call]))
-        laps.lap("models")
-        traces.record(call, "Decide", "decision-1", laps.began_ns, laps.laps, "OK")
-        found = collector.wait(lambda spans: {"InferRequest", "compute", "models"} <= by_name(spans).keys())
+        stub.ModelInfer(request_of("predictions", tiny_inputs("predictions", 2)))  # nobody traces this one
+        # Triton 2.51's exporter loses a batch of spans now and then, most often its first; the next call's arrive.
+        trace = next(trace for trace in (f"{n:032x}" for n in range(1, 7)) if _asked(stub, traces, collector, trace))
     traces.close()
-    spans = by_name(found)
+    spans = by_name(collector.spans, trace)
     assert spans["InferRequest"].parent_span_id == spans["models"].span_id
     assert spans["predictions"].parent_span_id == spans["InferRequest"].span_id
     assert spans["compute"].parent_span_id == spans["predictions"].span_id
     assert spans["models"].start_time_unix_nano <= spans["InferRequest"].start_time_unix_nano
     # Triton ends its own span some 0.1 ms after its answer is on the way.
     assert spans["compute"].start_time_unix_nano <= spans["models"].end_time_unix_nano
-    assert {one.service for one in found if one.span.name == "compute"} == {"stratagem-triton"}
-    assert {one.span.trace_id.hex() for one in collector.spans} == {TRACE}
+    assert {one.service for one in collector.spans if one.span.name == "compute"} == {"stratagem-triton"}
+    assert {one.span.trace_id.hex() for one in collector.spans} <= {f"{n:032x}" for n in range(1, 7)}
+
+
+def _asked(stub: GRPCInferenceServiceStub, traces: Traces, collector: Collector, trace: str) -> bool:
+    """Ask Triton within `trace` and tell whether its spans arrive beside ours."""
+    call = traced(traces, [("traceparent", f"00-{trace}-{PARENT}-01")])
+    request = request_of("predictions", tiny_inputs("predictions", 2))
+    laps = Laps()
+    stub.ModelInfer(request, metadata=traces.triton_metadata([None, call]))
+    laps.lap("models")
+    traces.record(call, "Decide", "decision-1", laps.began_ns, laps.laps, "OK")
+    wanted = {"InferRequest", "predictions", "compute", "models"}
+    return wanted <= by_name(collector.wait(lambda spans: wanted <= by_name(spans, trace).keys(), 6.0), trace).keys()
