@@ -69,10 +69,13 @@ class Settings(BaseSettings):
     vector_bound_s: float = Field(
         default=5.0, ge=0, le=3600, description="How long an event may wait until a decision's vector knows it."
     )
-    deciders: int = Field(default=3, ge=1, le=64, description="Micro-batches on their way at the same time.")
+    deciders: int = Field(default=2, ge=1, le=64, description="Micro-batches on their way at the same time.")
     bulk_deciders: int = Field(default=3, ge=1, le=64, description="Pieces of columnar requests at the same time.")
     door_threads: int = Field(default=4, ge=1, le=64, description="Threads for everything that is not a decision.")
     feedback_threads: int = Field(default=16, ge=1, le=256, description="Requests of feedback taken in together.")
+    connection_calls: int = Field(
+        default=1_024, ge=1, description="Calls on their way at once over one connection; more wait with their caller."
+    )
     queue_rows: int = Field(default=2_048, ge=1, description="Asks that may wait; more are refused at once.")
     queue_s: float = Field(default=0.05, gt=0, le=60, description="Wait from which on asks are refused at once.")
     remembered_predictions: int = Field(

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 from server.decide import Decider, Pending, Wording
-from server.problems import DecisionIdTaken, Overloaded, Problem
+from server.problems import DecisionIdTaken, Overloaded, Problem, TooLate
 from server.settings import Settings
 from server.survival import survived
 
@@ -20,6 +20,8 @@ from server.survival import survived
 MINDS_EVERY_S = 0.002
 # Of a running batch's time, until the next one begins beside it.
 OVERLAP = 0.5
+# Longest wait of an ask for those that are at hand behind it; the wire takes in a quarter of the largest batch in 4 ms.
+AT_HAND_S = 0.05
 # Share of the newest batch in the running mean of what a row takes.
 NEWEST = 0.1
 
@@ -40,6 +42,7 @@ class Waiting:
         self._changed, self._all_busy = threading.Condition(lock), threading.Condition(lock)
         self._n_running = 0
         self._is_minding = False
+        self._is_drained, self._n_gathering = True, 0
         # No ask in the queue must be answered without the models before this moment.
         self._soonest_s = math.inf
         self._is_closed = False
@@ -78,17 +81,35 @@ class Waiting:
             if len(self._queue) < self.most_rows and not self._is_closed:
                 self._queue.append(pending)
                 self._soonest_s = min(self._soonest_s, pending.due_s(self._settings.reserve_s))
-                # The first one and the one that makes it full wake a thread; those between find it waiting.
+                self._is_drained = False
                 if self._n_running == self._settings.deciders:
                     if not self._is_minding:
                         self._all_busy.notify()
-                elif len(self._queue) in (1, self._fill):
+                elif len(self._queue) == self._fill or self._is_late():
                     self._changed.notify()
                 return
             problem = Overloaded(
                 f"the queue must hold fewer than {self.most_rows} asks, got as many", self._drained_s()
             )
         pending.settle(problem)
+
+    def drained(self) -> None:
+        """Whoever submits has nothing more at hand: what waits may begin.
+
+        Deciders who began with the first ask took the interpreter from the thread that had the next ones, and decided
+        five rows at a time under a load at which fifty waited to be polled.
+        """
+        if self._is_drained:
+            return
+        with self._changed:
+            self._is_drained = True
+            # Beside a running batch, whoever gathers looks by itself.
+            if self._queue and not (self._n_running and self._n_gathering):
+                self._changed.notify()
+
+    def _is_late(self) -> bool:
+        """Whether the first ask has waited as long as any may, and nobody was told."""
+        return not self._n_gathering and time.monotonic() - self._queue[0].arrived_s > AT_HAND_S
 
     def _drained_s(self) -> float:
         """About when the queue of now is decided."""
@@ -107,7 +128,12 @@ class Waiting:
             while not self._queue or (wait_s := self._gathers_s()) > 0:
                 if self._is_closed and not self._queue:
                     return []
-                self._changed.wait(wait_s if self._queue else None)
+                if self._queue:
+                    self._n_gathering += 1
+                    self._changed.wait(wait_s)
+                    self._n_gathering -= 1
+                else:
+                    self._changed.wait()
             self._n_running += 1
             taken = [self._queue.popleft() for _ in range(min(len(self._queue), self._settings.batch_rows))]
             if self._queue:  # nobody else was woken for what does not fit; the last one to be busy wakes the minder
@@ -119,12 +145,13 @@ class Waiting:
     def _gathers_s(self) -> float:
         """How long the asks in the queue wait for company yet.
 
-        Nobody waits while nothing runs. Beside a running batch the next one begins half its time later: then two are
-        always on their way, and a busier server gathers longer. A quarter of the largest batch is company enough.
+        While nothing runs they wait for those at hand alone. Beside a running batch the next one begins half its time
+        later: then two are always on their way, and a busier server gathers longer. A quarter of the largest batch is
+        company enough.
         """
-        if not self._n_running or len(self._queue) >= self._fill or self._is_closed:
+        if len(self._queue) >= self._fill or self._is_closed or (self._is_drained and not self._n_running):
             return 0.0
-        window_s = min(self._settings.gather_s, self.batch_s * OVERLAP)
+        window_s = min(self._settings.gather_s, self.batch_s * OVERLAP) if self._is_drained else AT_HAND_S
         return window_s - (time.monotonic() - self._queue[0].arrived_s)
 
     def _note(self, took_s: float, n_rows: int) -> None:
@@ -188,6 +215,10 @@ def decide_in_time(decider: Decider, taken: Sequence[Pending], word: Wording, no
     now_s  moment of time.monotonic
     """
     reserve_s = decider.settings.reserve_s
+    for pending in taken:
+        if pending.deadline_s <= now_s:  # nobody waits for it any more, and no log shall say it was answered
+            pending.settle(TooLate("a decision must begin before its deadline, and that was past"))
+    taken = [pending for pending in taken if not pending.is_settled]
     hurried = [pending for pending in taken if pending.due_s(reserve_s) <= now_s]
     patient = [pending for pending in taken if pending.due_s(reserve_s) > now_s] if hurried else taken
     for asks, with_models in ((hurried, False), (patient, True)):

@@ -23,7 +23,7 @@ from server.access.tally import Seat
 from server.access.tls import check_exposure, credentials
 from server.decide import Decider
 from server.feedback import FeedbackLog
-from server.gateway.doors import Doors, Guard
+from server.gateway.doors import Doors, Guard, shed
 from server.gateway.feedback import FeedbackServicer
 from server.gateway.health import Health
 from server.gateway.profile import ProfileServicer
@@ -96,7 +96,7 @@ def listening(
         stack.callback(waiting.close)
         health, guard = Health(SERVICES), Guard(access, decider.telling.metrics)
         methods = _methods(decider, waiting, health, guard, stack)
-        server = WireServer(methods, _options(settings, shares_port), guard)
+        server = WireServer(methods, _options(settings, shares_port), guard, waiting.drained)
         address = f"{settings.host}:{_bound(server, settings, secret)}"
         _watch_health(decider, health)
         _show(decider, waiting, server, health, writer, stack)
@@ -148,6 +148,8 @@ def _options(settings: Settings, shares_port: bool) -> Options:
         *age,
         ("grpc.max_receive_message_length", message_bytes),
         ("grpc.max_send_message_length", message_bytes),
+        # More wait with their caller: whoever sends without end takes no more of the core than can be answered.
+        ("grpc.max_concurrent_streams", settings.connection_calls),
         # Calls that wait to be polled, beyond which gRPC would end them as cancelled, which nobody asks again; the wire
         # refuses them with the time to come again long before.
         ("grpc.server.max_pending_requests", MOST_PENDING),
@@ -232,7 +234,7 @@ def _methods(decider: Decider, waiting: Waiting, health: Health, guard: Guard, s
             methods[f"/{service.full_name}/{method.name}"] = own.unary(handler, method.input_type._concrete_class)
     strategy = f"/{SERVICES[0]}/"
     singles = DecideDoor(waiting, settings.decide_within_s, telling)
-    methods[f"{strategy}Decide"] = Unary(singles.take, singles.shed)
+    methods[f"{strategy}Decide"] = Unary(singles.take, partial(shed, telling.metrics))
     streams = StreamDoor(waiting, settings.decide_within_s, telling, guard)
     methods[f"{strategy}DecideStream"] = Stream(streams.opened)
     methods[f"{strategy}DecideBatch"] = bulk_doors.unary(batch.decide_batch, strategy_pb2.DecideBatchRequest)

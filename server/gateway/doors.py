@@ -3,16 +3,18 @@
 In: methods of servicers, as the generated code names them. Out: methods of a WireServer. Called by assembly.py.
 """
 
+import math
 import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any, Protocol
 
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import DecodeError, Message
 from google.rpc import error_details_pb2, status_pb2
+from grpc import StatusCode
 
 from server.access.gate import Access, Principal
 from server.problems import InvalidRequest, Overloaded, Problem
@@ -23,6 +25,8 @@ from server.wire.server import Unary
 
 # Requests that wait for a door's thread, from which on more are refused at once.
 MOST_WAITING = 256
+# Steps in which those who are refused unread are told when to come again: few sentences, each made once.
+SHED_STEP_S = 0.01
 
 
 class Context(Protocol):
@@ -90,7 +94,7 @@ class Doors:
                 call.method,
             )
 
-        return Unary(take)
+        return Unary(take, partial(shed, self._metrics))
 
     def at_once(self, handler: Handler, request_type: type[Message]) -> Unary:
         """A method whose handler only looks something up, on the polling thread, whatever the pool waits for."""
@@ -140,6 +144,13 @@ def refuse(call: UnaryCall | StreamCall, problem: Problem, metrics: Metrics) -> 
     end(problem.status, str(problem), retry_trailers(problem))
 
 
+def shed(metrics: Metrics, call: UnaryCall, waited_s: float) -> None:
+    """Refuse a call unread: more come than can be looked at."""
+    after_s = math.ceil(waited_s / SHED_STEP_S) * SHED_STEP_S
+    problem = Overloaded(f"calls must come no faster than they are read, got {after_s:.2f} s behind", after_s)
+    refuse(call, problem, metrics)
+
+
 def count_refusal(call: UnaryCall | StreamCall, problem: Problem, metrics: Metrics) -> None:
     """Count what a client was refused."""
     metrics.refused(problem.status.name, "" if call.principal is None else call.principal.name)
@@ -149,8 +160,13 @@ def retry_trailers(problem: Problem) -> Metadata:
     """When to ask again: as gRPC's own retries read it, and as google.rpc tells it."""
     if problem.retry_after_s is None:
         return ()
-    after_ms = retry_after_ms(problem.retry_after_s)
-    told = status_pb2.Status(code=problem.status.value[0], message=str(problem))
+    return _retry_trailers(problem.status, str(problem), retry_after_ms(problem.retry_after_s))
+
+
+@lru_cache(256)
+def _retry_trailers(status: StatusCode, sentence: str, after_ms: int) -> Metadata:
+    """Remembered, for an overloaded server tells thousands the same at a time when it has the least to spare."""
+    told = status_pb2.Status(code=status.value[0], message=sentence)
     delay = Duration(seconds=after_ms // 1000, nanos=after_ms % 1000 * 1_000_000)
     told.details.add().Pack(error_details_pb2.RetryInfo(retry_delay=delay))
     return (("grpc-retry-pushback-ms", str(after_ms)), ("grpc-status-details-bin", told.SerializeToString()))

@@ -20,7 +20,7 @@ from server.gateway import fields
 from server.gateway.columns import Columns
 from server.gateway.doors import Context, Guard, count_refusal, refuse, request_of, retry_after_ms
 from server.gateway.words import decide_response, stream_response
-from server.problems import DecisionIdTaken, Forbidden, InvalidRequest, Overloaded, Problem, Unauthenticated
+from server.problems import DecisionIdTaken, Forbidden, InvalidRequest, Problem, Unauthenticated
 from server.telemetry.telling import Telling
 from server.triton.client import MOST_DECISIONS
 from server.waiting import Waiting
@@ -58,11 +58,6 @@ class DecideDoor:
             self._waiting.submit(pending, bool(request.decision_id))
         except Problem as problem:
             refuse(call, problem, self._telling.metrics)
-
-    def shed(self, call: UnaryCall, waited_s: float) -> None:
-        """Refuse one ask unread: more come than can be looked at."""
-        problem = Overloaded(f"calls must come no faster than they are read, got {waited_s:.2f} s behind", waited_s)
-        refuse(call, problem, self._telling.metrics)
 
     def _answer(self, call: UnaryCall, answer: bytes | Problem) -> None:
         if isinstance(answer, bytes):

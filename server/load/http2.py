@@ -5,8 +5,10 @@ source: RFC 9113 (frames), RFC 7541 (header fields), the protocol page "gRPC ove
 """
 
 import functools
+import math
 import socket
 import struct
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Protocol
@@ -23,12 +25,13 @@ TABLE_BYTES, FIELD_BYTES, FIRST_DYNAMIC = 4_096, 32, 62
 HEAD = struct.Struct(">BHBBL")
 READ_BYTES = 262_144
 
-OK, CANCELLED, UNKNOWN, INTERNAL, UNAVAILABLE = (
+OK, CANCELLED, UNKNOWN, DEADLINE_EXCEEDED, INTERNAL, UNAVAILABLE = (
     int(code.value[0])
     for code in (
         grpc.StatusCode.OK,
         grpc.StatusCode.CANCELLED,
         grpc.StatusCode.UNKNOWN,
+        grpc.StatusCode.DEADLINE_EXCEEDED,
         grpc.StatusCode.INTERNAL,
         grpc.StatusCode.UNAVAILABLE,
     )
@@ -96,6 +99,17 @@ def request_fields(fields: Sequence[tuple[str, str]]) -> tuple[bytes, bytes]:
     return first, later if kept else first
 
 
+def late_fields(fields: Sequence[tuple[str, str]], later: bytes, left_s: float) -> bytes:
+    """What a request that had to wait in line says: `later`, but for the time that is left, the last field."""
+    name, value = fields[-1]
+    told = f"{max(1, round(left_s * 1e6))}u".encode()
+    if later[-1] == 0x80 | FIRST_DYNAMIC:
+        return later[:-1] + encoded_int(FIRST_DYNAMIC, 4, 0) + encoded_int(len(told), 7, 0) + told
+    size = 1 + len(encoded_int(len(name), 7, 0)) + len(name)
+    kept = len(later) - len(encoded_int(len(value), 7, 0)) - len(value)
+    return later[: kept - size] + later[kept - size : kept] + encoded_int(len(told), 7, 0) + told
+
+
 @functools.lru_cache(256)  # most calls end with the same few bytes
 def grpc_status(block: bytes) -> int | None:
     """The status in a block of header fields that was written without a table; None if there is none in it."""
@@ -131,13 +145,14 @@ class Connection:
         """Open with generous windows and without a table for the server's fields, which keeps reading cheap."""
         self.wire = wire
         self.is_open, self.takes_calls = True, True
+        self._fields = fields
         self._first, self._later = request_fields(fields)
         self._ended = ended
         self._calls: dict[int, int] = {}
         self._answers: dict[int, bytes] = {}
         self._stream = 1
         self._most_calls, self._window, self._unread = WIDEST, FIRST_WINDOW, 0
-        self._waiting: deque[tuple[int, bytes]] = deque()
+        self._waiting: deque[tuple[int, bytes, float]] = deque()
         self._received = b""
         ours = ((HEADER_TABLE_SIZE, 0), (ENABLE_PUSH, 0), (INITIAL_WINDOW_SIZE, WIDEST))
         settings = b"".join(struct.pack(">HL", name, value) for name, value in ours)
@@ -154,15 +169,19 @@ class Connection:
         """Calls without an end, those that wait for the server's leave included."""
         return len(self._calls) + len(self._waiting)
 
-    def ask(self, call: int, body: bytes) -> None:
-        """Put one unary call on its way, or in line where the server allows no more."""
-        if self._waiting or len(self._calls) >= self._most_calls or self._window < len(body):
-            self._waiting.append((call, body))
-        else:
-            self._put(call, body)
+    def ask(self, call: int, body: bytes, until_s: float = math.inf) -> None:
+        """Put one unary call on its way, or in line where the server allows no more.
 
-    def _put(self, call: int, body: bytes) -> None:
-        stream, fields = self._stream, self._later if self._stream > 1 else self._first
+        until_s  moment of time.monotonic that ends what the last field, grpc-timeout, says; a call that waited in
+                 line says what is left of it, and is not sent when nothing is
+        """
+        if self._waiting or len(self._calls) >= self._most_calls or self._window < len(body):
+            self._waiting.append((call, body, until_s))
+        else:
+            self._put(call, body, self._later)
+
+    def _put(self, call: int, body: bytes, later: bytes) -> None:
+        stream, fields = self._stream, later if self._stream > 1 else self._first
         self._stream += 2
         self._window -= len(body)
         self._calls[stream] = call
@@ -209,7 +228,7 @@ class Connection:
             return
         self.is_open = self.takes_calls = False
         self.wire.close()
-        lost = [*self._calls.values(), *(call for call, _ in self._waiting)]
+        lost = [*self._calls.values(), *(call for call, *_ in self._waiting)]
         self._calls.clear()
         self._waiting.clear()
         for call in lost:
@@ -265,7 +284,7 @@ class Connection:
     def _leave(self, last: int) -> None:
         """The server takes no more calls here and has looked at none behind `last`."""
         self.takes_calls = False
-        waiting = [call for call, _ in self._waiting]
+        waiting = [call for call, *_ in self._waiting]
         self._waiting.clear()
         for stream in [stream for stream in self._calls if stream > last]:
             self._end(stream, NOT_PROCESSED)
@@ -282,7 +301,14 @@ class Connection:
 
     def _put_waiting(self) -> None:
         while self._waiting and len(self._calls) < self._most_calls and self._window >= len(self._waiting[0][1]):
-            self._put(*self._waiting.popleft())
+            call, body, until_s = self._waiting.popleft()
+            left_s = until_s - time.monotonic()
+            if left_s <= 0:
+                self._ended(call, DEADLINE_EXCEEDED, b"")
+            else:
+                self._put(
+                    call, body, late_fields(self._fields, self._later, left_s) if left_s < math.inf else self._later
+                )
 
 
 def _status_of(flags: int, payload: bytes) -> int:

@@ -82,7 +82,7 @@ class _Caller:
         self._fields = [
             (":method", "POST"), (":scheme", "http" if target.root is None else "https"), (":path", DECIDE),
             (":authority", target.address), ("te", "trailers"), ("content-type", "application/grpc"),
-            ("grpc-timeout", f"{max(1, round(work.load.deadline_s * 1e6))}u"), *target.metadata,
+            *target.metadata, ("grpc-timeout", f"{max(1, round(work.load.deadline_s * 1e6))}u"),
         ]  # fmt: skip
         self._not_before_s = [0.0] * work.load.n_channels
         self._n_open, self._oldest, self._next = 0, 0, 0
@@ -147,7 +147,8 @@ class _Caller:
                 return
             connection = replaced
         self._asked[call] = connection
-        connection.ask(call, self._bodies[call])
+        until_s = self._begins_s + self._sent_s[call] + self._work.load.deadline_s
+        connection.ask(call, self._bodies[call], until_s)
 
     def _replaced(self, slot: int, now_s: float) -> Connection | None:
         """A new connection for a slot whose old one takes no calls; None while nobody listens."""

@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol
 
 import grpc
@@ -20,14 +21,17 @@ from server.problems import Problem
 from server.survival import survived
 from server.wire.calls import Call, StreamCall, UnaryCall
 
-# Calls that the server is ready to take at once, before the polling thread comes round.
-N_WAITING = 4
+# Calls that the server is ready to take before the polling thread comes round. More of them wait in gRPC's own queue,
+# where nobody sees for how long; these wait among the events, and how long is measured.
+N_WAITING = 1024
 POLL_S = 0.2
 AT_ONCE = 0.0  # a moment long past
-# From so long a time and so many events on in which something always waited to be polled, calls are refused unread but
-# one of so many. gRPC would keep 3,000 of them, a third of a second's work, and end them when nobody waits any longer:
-# 76 % of the calls at twice what can be decided (tests/faults/test_overload_faults.py).
-BEHIND_S, BEHIND_EVENTS, TAKEN_BEHIND = 0.03, 128, 4
+# Wait of an event from which on calls are refused unread, once so many events were polled in a row: a moment's stall
+# is no overload. At twice the wait a quarter is taken, at three times a ninth: few enough to come out from behind, and
+# never none, or callers who ask again at once would be refused for ever.
+BEHIND_S, BEHIND_EVENTS = 0.03, 128
+# How often the wait is measured.
+MEASURED_EVERY_S = 0.005
 DRAINS = StatusCode.UNAVAILABLE, "the gateway drains: ask what is open again, on a new stream"
 _logger = logging.getLogger(__name__)
 
@@ -44,8 +48,8 @@ class Unary:
     """A method of one message.
 
     take  gets the call and its message on the polling thread; quick, and answers now or later
-    shed  refuses a call unread and unseen by the guard where calls wait to be polled, told for how many seconds they
-          have; None: no call is refused so
+    shed  refuses a call unread and unseen by the guard where calls wait to be polled, told for how many seconds;
+          None: no call is refused so
     """
 
     take: Callable[[UnaryCall, bytes], None]
@@ -69,21 +73,31 @@ Options = tuple[tuple[str, int], ...]
 class WireServer:
     """Serves methods until it is stopped."""
 
-    def __init__(self, methods: Mapping[str, Method], options: Options, guard: Guard | None = None) -> None:
+    def __init__(
+        self,
+        methods: Mapping[str, Method],
+        options: Options,
+        guard: Guard | None = None,
+        drained: Callable[[], None] = lambda: None,
+    ) -> None:
         """Make a server that does not listen yet.
 
         methods  by full name, "/package.Service/Method"
         options  gRPC's channel arguments
         guard    sees every call first
+        drained  told on the polling thread whenever all that came is taken
         """
         self._methods = {name.encode(): method for name, method in methods.items()}
-        self._guard = guard
+        self._guard, self._drained = guard, drained
         self._queue = cygrpc.CompletionQueue()
         self._server = cygrpc.Server(tuple((name.encode(), value) for name, value in options), False)
         self._server.register_completion_queue(self._queue)
         self._open: set[Call] = set()
-        self._n_waiting = self._n_behind = self._n_busy = 0
-        self._idle_s = time.monotonic()  # when nothing waited to be polled
+        self._n_waiting = self._n_busy = 0
+        self._taken = 0.0
+        # How long the last event that was measured had waited, when it was, and whether another is on its way.
+        self._behind_s = self._measured_s = 0.0
+        self._is_measuring = False
         self._is_stopping = False
         self._has_shut_down = False
         self._beginning: Call | None = None
@@ -150,7 +164,8 @@ class WireServer:
         while not (self._has_shut_down and not self._open and not self._n_waiting):
             event = poll(AT_ONCE)
             if event.tag is None:
-                self._idle_s, self._n_busy = time.monotonic(), 0
+                self._behind_s, self._n_busy = 0.0, 0
+                self._drained()
                 event = poll(time.time() + POLL_S) if self._is_stopping else poll(None)
             self._n_busy += 1
             if event.tag is not None:
@@ -159,16 +174,32 @@ class WireServer:
             event = None
         self._stopped.set()
 
-    def _is_behind(self) -> bool:
-        """Whether a call comes where too many wait; some are taken all the same.
+    def _measure(self, call: cygrpc.Call) -> None:
+        """Put an event of our own behind those that wait; when its turn comes, it has waited as long as they."""
+        now_s = time.monotonic()
+        if not self._is_measuring and now_s - self._measured_s >= MEASURED_EVERY_S:
+            self._is_measuring, self._measured_s = True, now_s
+            call.start_server_batch((), partial(self._measured, call))
 
-        Were none taken, callers who ask again at once would keep this thread busy with refusals for ever.
-        """
-        behind_s = time.monotonic() - self._idle_s
-        if self._n_busy < BEHIND_EVENTS or behind_s < BEHIND_S:
+    def _measured(self, call: cygrpc.Call, _event: cygrpc.BaseEvent) -> None:
+        now_s = time.monotonic()
+        self._is_measuring, self._behind_s = False, now_s - self._measured_s
+        if self._behind_s < MEASURED_EVERY_S:
+            self._measured_s = now_s
+        else:  # what came meanwhile is measured at once
+            self._measure(call)
+
+    def _is_behind(self) -> bool:
+        """Whether a call comes where too many wait."""
+        if self._is_measuring:
+            self._behind_s = max(self._behind_s, time.monotonic() - self._measured_s)
+        if self._behind_s <= BEHIND_S or self._n_busy < BEHIND_EVENTS:
             return False
-        self._n_behind += 1
-        return self._n_behind % TAKEN_BEHIND != 0
+        self._taken += (BEHIND_S / self._behind_s) ** 2
+        if self._taken < 1.0:
+            return True
+        self._taken -= 1.0
+        return False
 
     def _shut_down(self, _event: cygrpc.BaseEvent) -> None:
         self._has_shut_down = True
@@ -191,12 +222,16 @@ class WireServer:
                 stream.leave_unread()
             self._beginning = None
             return
-        self._beginning = call = UnaryCall(event, self._open.discard)
+        call = UnaryCall(event, self._open.discard)
+        if call.deadline_s is not None and call.deadline_s <= call.began_s:
+            return  # nobody waits for it: without a holder gRPC cancels it, and that costs no event
+        self._beginning = call
         self._open.add(call)
         if method is not None and method.shed is not None and self._is_behind():
-            method.shed(call, time.monotonic() - self._idle_s)
+            method.shed(call, self._behind_s)
         elif method is None:
             call.refuse(StatusCode.UNIMPLEMENTED, f"method must be one that is served, got {call.method}")
         elif self._guard is None or self._guard(call):
             call.read(method.take)
+        self._measure(event.call)
         self._beginning = None

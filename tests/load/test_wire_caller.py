@@ -3,6 +3,7 @@
 import shutil
 import subprocess
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -35,8 +36,10 @@ class Strategy(strategy_pb2_grpc.StrategyServiceServicer):
 
 
 @contextmanager
-def served(decide: Decide, credentials: grpc.ServerCredentials | None = None) -> Iterator[tuple[str, grpc.Server]]:
-    server = grpc.server(ThreadPoolExecutor(8), options=[("grpc.max_concurrent_streams", 100)])
+def served(
+    decide: Decide, credentials: grpc.ServerCredentials | None = None, n_open: int = 100
+) -> Iterator[tuple[str, grpc.Server]]:
+    server = grpc.server(ThreadPoolExecutor(8), options=[("grpc.max_concurrent_streams", n_open)])
     strategy_pb2_grpc.add_StrategyServiceServicer_to_server(Strategy(decide), server)
     port = (
         server.add_secure_port("127.0.0.1:0", credentials) if credentials else server.add_insecure_port("127.0.0.1:0")
@@ -74,6 +77,26 @@ def test_every_call_is_answered_once_and_timed(client: Client) -> None:
     assert calls.rungs == {"full": n_calls}
     assert (calls.timeline.sent_s >= calls.timeline.intended_s).all()
     assert (calls.timeline.ended_s > calls.timeline.sent_s).all()
+
+
+@pytest.mark.parametrize("key", ["short", "k" * 5_000])  # the second leaves no room for a table of fields
+def test_a_call_that_waits_in_line_says_what_is_left_of_its_time(key: str) -> None:
+    left_s: list[float] = []
+
+    def slow(request: strategy_pb2.DecideRequest, context: grpc.ServicerContext) -> strategy_pb2.DecideResponse:
+        left_s.append(context.time_remaining())
+        time.sleep(0.1)
+        return full(request, context)
+
+    with served(slow, n_open=1) as (address, _):
+        target = Target(address, key)
+        calls = asked(target, rate_per_s=100.0, phases=(Phase(100.0, 0.3),), deadline_s=0.55, n_channels=1)
+    n_answered = calls.statuses["OK"]
+    assert 3 <= n_answered <= 9  # the last call comes after 0.3 s and has 0.55 s, and each takes 0.1 s
+    assert calls.statuses["DEADLINE_EXCEEDED"] == calls.figures["n_calls"] - n_answered
+    waited_s = [0.55 - left for left in left_s[1:n_answered]]
+    assert waited_s == sorted(waited_s)
+    assert waited_s[1] > 0.1
 
 
 @pytest.mark.parametrize("client", CLIENTS)

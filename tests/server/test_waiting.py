@@ -15,10 +15,10 @@ from server.batch import Ask, Batch
 from server.decide import Decider, Pending
 from server.gateway.assembly import opened
 from server.gateway.words import decision_bytes
-from server.problems import DecisionIdTaken, Overloaded, Problem, Unforeseen
+from server.problems import DecisionIdTaken, Overloaded, Problem, TooLate, Unforeseen
 from server.settings import Settings
 from server.strategy.decision import Decision
-from server.waiting import Waiting
+from server.waiting import AT_HAND_S, Waiting
 from tests.faults.relay import Relay
 from tests.faults.stage import within
 from tests.tiny_repository import AS_OF_S
@@ -36,12 +36,19 @@ class Asked:
     answers: list[tuple[str, bytes | Problem]] = field(default_factory=list)
 
     def ask(
-        self, decision_id: str, shopper_id: str = "shopper-1", within_s: float = LONG_S, is_named: bool = False
+        self,
+        decision_id: str,
+        shopper_id: str = "shopper-1",
+        within_s: float = LONG_S,
+        is_named: bool = False,
+        is_last: bool = True,
     ) -> None:
-        """Submit one ask."""
+        """Submit one ask, and say whether no more are at hand."""
         ask = Ask(decision_id, shopper_id, AS_OF_S)
         reply = lambda answer: self.answers.append((decision_id, answer))  # noqa: E731
         self.waiting.submit(Pending(ask, time.monotonic() + within_s, reply), is_named)
+        if is_last:
+            self.waiting.drained()
 
     def await_(self, n_answers: int) -> list[bytes | Problem]:
         """The answers once there are as many, and no more than that."""
@@ -133,6 +140,37 @@ def test_a_lone_ask_does_not_wait_for_company(filled: Settings, tiny_triton: str
         asked.await_(2)
         # The window is five seconds; a decision takes milliseconds, on a busy machine some hundred of them.
         assert time.monotonic() - began_s < 2.0
+
+
+def test_what_is_at_hand_is_decided_together(filled: Settings, tiny_triton: str) -> None:
+    word = Batches()
+    with waiting_over(filled, tiny_triton, word) as asked:
+        for number in range(10):
+            asked.ask(f"d-{number}", is_last=number == 9)
+        asked.await_(10)
+    assert list(word.sizes.values()) == [10]
+
+
+def test_an_ask_begins_although_others_are_at_hand_all_the_time(filled: Settings, tiny_triton: str) -> None:
+    with waiting_over(filled, tiny_triton) as asked:
+        asked.ask("first", is_last=False)
+        time.sleep(1.1 * AT_HAND_S)
+        asked.ask("next", is_last=False)
+        asked.await_(2)
+        for number in range(asked.waiting._fill):
+            asked.ask(f"d-{number}", is_last=False)
+        asked.await_(2 + asked.waiting._fill)
+
+
+def test_who_waits_no_longer_is_not_decided_and_no_log_says_so(filled: Settings, tiny_triton: str) -> None:
+    with waiting_over(filled, tiny_triton) as asked:
+        n_bytes = asked.waiting._decider.log.n_bytes
+        asked.ask("late", within_s=-0.001)
+        (told,) = asked.await_(1)
+        assert isinstance(told, TooLate)
+        assert asked.waiting._decider.log.n_bytes == n_bytes
+        asked.ask("in time")
+        assert isinstance(asked.await_(2)[-1], bytes)
 
 
 def test_asks_beside_a_running_batch_gather_and_no_batch_is_larger_than_allowed(

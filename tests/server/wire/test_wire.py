@@ -16,11 +16,12 @@ from hypothesis import strategies as st
 
 from server.wire import calls
 from server.wire.calls import StreamCall, UnaryCall
-from server.wire.server import Stream, Unary, WireServer
+from server.wire.server import BEHIND_S, Stream, Unary, WireServer
 from tests.faults.stage import within
 
 ENDS_WITHIN_S = 20.0
 MOST_BYTES = 100_000
+SLOW_S = 0.02
 OPTIONS = (("grpc.max_receive_message_length", MOST_BYTES), ("grpc.so_reuseport", 0))
 
 
@@ -31,6 +32,32 @@ class Doors:
     held: list[UnaryCall] = field(default_factory=list)
     listeners: list["Echo"] = field(default_factory=list)
     is_open: bool = True
+    n_drained: int = 0
+    n_slow: int = 0
+    n_blocked: int = 0
+    go_on: threading.Event = field(default_factory=threading.Event)
+    waited_s: list[float] = field(default_factory=list)
+
+    def drained(self) -> None:
+        """Count how often nothing more waited."""
+        self.n_drained += 1
+
+    def slow(self, call: UnaryCall, message: bytes) -> None:
+        """Hold the polling thread up, and with it everybody."""
+        self.n_slow += 1
+        time.sleep(SLOW_S)
+        call.answer(message)
+
+    def block(self, call: UnaryCall, message: bytes) -> None:
+        """Stop the polling thread until it is let go."""
+        self.n_blocked += 1
+        self.go_on.wait(ENDS_WITHIN_S)
+        call.answer(message)
+
+    def shed(self, call: UnaryCall, waited_s: float) -> None:
+        """Refuse unread."""
+        self.waited_s.append(waited_s)
+        call.refuse(StatusCode.RESOURCE_EXHAUSTED, "too many")
 
     def guard(self, call: UnaryCall | StreamCall) -> bool:
         """Let everybody in, or nobody."""
@@ -50,6 +77,8 @@ class Doors:
             "/t/Echo": Unary(lambda call, message: call.answer(message)),
             "/t/Hold": Unary(lambda call, _: self.held.append(call)),
             "/t/Fail": Unary(lambda _call, _message: 1 // 0),
+            "/t/Slow": Unary(self.slow, self.shed),
+            "/t/Block": Unary(self.block),
             "/t/Left": Unary(lambda call, _: call.answer(repr(call.time_remaining()).encode())),
             "/t/Stream": Stream(self.opened),
             "/t/FailStream": Stream(lambda stream: stream.listen(Failing(stream))),
@@ -167,7 +196,7 @@ class Asking:
 def listening() -> Iterator[Serving]:
     """A server on a free port, stopped at the end."""
     doors = Doors()
-    server = WireServer(doors.methods(), OPTIONS, doors.guard)
+    server = WireServer(doors.methods(), OPTIONS, doors.guard, doors.drained)
     address = f"127.0.0.1:{server.listen('127.0.0.1:0')}"
     server.start()
     try:
@@ -202,6 +231,41 @@ def test_a_call_and_a_stream_are_answered(serving: Serving) -> None:
     assert stream.call.code() is StatusCode.OK
     assert serving.is_idle()
     assert serving.doors.listeners[0].is_gone
+
+
+def test_where_calls_wait_too_long_some_are_refused_and_then_no_more(serving: Serving) -> None:
+    slow = serving.unary("Slow")
+    assert slow(b"connects", timeout=ENDS_WITHIN_S) == b"connects"
+    asked = []
+    for number in range(300):
+        asked.append(slow.future(b"%d" % number, timeout=ENDS_WITHIN_S))
+        time.sleep(SLOW_S / 20)  # far faster than they can be taken
+    codes = [call.code() for call in asked]
+    n_refused = codes.count(StatusCode.RESOURCE_EXHAUSTED)
+    assert set(codes) == {StatusCode.OK, StatusCode.RESOURCE_EXHAUSTED}
+    assert n_refused == len(serving.doors.waited_s) > 0
+    assert serving.doors.n_slow == 301 - n_refused > 1
+    assert min(serving.doors.waited_s) > BEHIND_S
+    assert serving.is_idle()
+    assert [slow(b"after", timeout=ENDS_WITHIN_S) for _ in range(20)] == [b"after"] * 20
+
+
+def test_a_call_that_nobody_waits_for_any_more_is_not_looked_at(serving: Serving) -> None:
+    serving.doors.go_on.clear()
+    holds_up = serving.unary("Block").future(b"", timeout=ENDS_WITHIN_S)
+    assert within(ENDS_WITHIN_S, lambda: serving.doors.n_blocked == 1)
+    code, _ = refused(lambda: serving.unary("Hold")(b"", timeout=0.05))
+    assert code is StatusCode.DEADLINE_EXCEEDED
+    serving.doors.go_on.set()
+    assert holds_up.code() is StatusCode.OK
+    assert serving.unary("Echo")(b"after", timeout=ENDS_WITHIN_S) == b"after"
+    assert serving.is_idle()
+    assert serving.doors.held == []
+
+
+def test_the_server_says_when_nothing_more_waits(serving: Serving) -> None:
+    assert serving.unary("Echo")(b"hello", timeout=ENDS_WITHIN_S) == b"hello"
+    assert within(ENDS_WITHIN_S, lambda: serving.doors.n_drained > 0)
 
 
 def test_an_unknown_method_is_unimplemented(serving: Serving) -> None:
