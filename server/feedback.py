@@ -14,6 +14,7 @@ import threading
 import zlib
 from collections.abc import Iterator
 from concurrent.futures import Future
+from contextlib import suppress
 from pathlib import Path
 from typing import Literal
 
@@ -49,6 +50,7 @@ class FeedbackLog:
         except OSError as error:
             os.close(self._lock)
             raise LogUnavailable(f"the log in {folder} must open, got: {error.strerror}") from error
+        self._whole_bytes: int | None = None  # of the newest segment, where more than that is in it
         self.n_bytes = self.n_groups = self.n_refused = 0
         self._waiting: list[tuple[bytes, Future[None]]] = []
         self._changed = threading.Condition()
@@ -96,22 +98,33 @@ class FeedbackLog:
                     done.set_exception(problem)
 
     def _commit(self, group: bytes) -> LogUnavailable | None:
-        start = os.lseek(self._file, 0, os.SEEK_END)
         try:
+            self._take_back()
+            start = os.lseek(self._file, 0, os.SEEK_END)
             if start and start + len(group) > self._segment_bytes:
                 full, self._file = self._file, _opened(self._folder / f"{self._number + 1:08d}.log")
                 os.close(full)
                 self._number += 1
                 start = 0
-            written = 0
+            written, self._whole_bytes = 0, start
             while written < len(group):
                 written += os.write(self._file, memoryview(group)[written:])
             os.fdatasync(self._file)
         except OSError as error:
-            # What was half written is taken back: a later record must not stand behind a torn one.
-            os.ftruncate(self._file, start)
+            with suppress(OSError):  # then the next group tries again, before it writes
+                self._take_back()
             return LogUnavailable(f"the log in {self._folder} must take {len(group)} bytes, got: {error.strerror}")
+        self._whole_bytes = None
         return None
+
+    def _take_back(self) -> None:
+        """Cut off what is half written: a later record must not stand behind a torn one.
+
+        raises  OSError
+        """
+        if self._whole_bytes is not None:
+            os.ftruncate(self._file, self._whole_bytes)
+            self._whole_bytes = None
 
     def close(self) -> None:
         """Write what waits and let go of the file; closing again does nothing."""

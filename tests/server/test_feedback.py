@@ -1,5 +1,6 @@
 """The log keeps what it acknowledged, whatever happens to the process, and cuts what it did not."""
 
+import errno
 import os
 import resource
 import signal
@@ -107,7 +108,18 @@ def test_a_repeated_record_is_read_once(tmp_path: Path) -> None:
     assert [(record["kind"], record["event_id"]) for record in read_log(tmp_path)] == [("event", "a"), ("outcome", "a")]
 
 
-def test_a_disk_that_refuses_is_said_and_leaves_whole_records_only(tmp_path: Path) -> None:
+@pytest.mark.parametrize("n_stuck", [0, 2])  # how often the disk does not even let the half be cut off
+def test_a_disk_that_refuses_is_said_and_leaves_whole_records_only(
+    n_stuck: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cut, n_refused = os.ftruncate, iter(range(n_stuck))
+
+    def ftruncate(file: int, size: int) -> None:
+        if next(n_refused, None) is not None:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        cut(file, size)
+
+    monkeypatch.setattr(os, "ftruncate", ftruncate)
     limits, handler = resource.getrlimit(resource.RLIMIT_FSIZE), signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     with opened(tmp_path) as log:
         log.append("event", [{"event_id": "a"}]).result()
@@ -119,6 +131,9 @@ def test_a_disk_that_refuses_is_said_and_leaves_whole_records_only(tmp_path: Pat
         finally:
             resource.setrlimit(resource.RLIMIT_FSIZE, limits)
             signal.signal(signal.SIGXFSZ, handler)
+        if n_stuck:
+            with pytest.raises(LogUnavailable, match="got: Input/output error"):
+                log.append("event", [{"event_id": "b"}]).result()
         log.append("event", [{"event_id": "c"}]).result()
     assert event_ids(tmp_path) == ["a", "c"]
 
