@@ -2,14 +2,16 @@
 
 import os
 import select
+from contextlib import suppress
 from pathlib import Path
 
 
 def descendants(pid: int) -> list[int]:
-    """Children of `pid`, their children, and so on."""
-    children = [
-        int(child) for file in Path(f"/proc/{pid}/task").glob("*/children") for child in file.read_text().split()
-    ]
+    """Children of `pid`, their children, and so on; whoever ends meanwhile has none."""
+    children: list[int] = []
+    with suppress(FileNotFoundError, ProcessLookupError):
+        for file in Path(f"/proc/{pid}/task").glob("*/children"):
+            children += [int(child) for child in file.read_text().split()]
     return children + [below for child in children for below in descendants(child)]
 
 
