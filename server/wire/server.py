@@ -9,6 +9,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Protocol
@@ -143,8 +144,9 @@ class WireServer:
         self._server.destroy()
 
     def _request(self) -> None:
-        self._n_waiting += 1
-        self._server.request_call(self._queue, self._queue, self._requested)
+        with suppress(ValueError):  # the server began to stop, on another thread, a moment ago
+            self._server.request_call(self._queue, self._queue, self._requested)
+            self._n_waiting += 1
 
     def _poll(self) -> None:
         while not self._stopped.is_set():
@@ -233,5 +235,5 @@ class WireServer:
             call.refuse(StatusCode.UNIMPLEMENTED, f"method must be one that is served, got {call.method}")
         elif self._guard is None or self._guard(call):
             call.read(method.take)
-        self._measure(event.call)
         self._beginning = None
+        self._measure(event.call)

@@ -5,15 +5,17 @@ import threading
 import time
 from collections.abc import Iterator
 
+import grpc
 import pytest
 from grpc import StatusCode
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from server.wire import calls
+from server.wire.calls import StreamCall, UnaryCall
 from server.wire.server import WireServer
 from tests.faults.stage import within
-from tests.server.wire.standing import ENDS_WITHIN_S, MOST_BYTES, OPTIONS, Serving, listening, refused
+from tests.server.wire.standing import ENDS_WITHIN_S, MOST_BYTES, OPTIONS, Doors, Serving, listening, refused
 
 
 def test_a_call_and_a_stream_are_answered(serving: Serving) -> None:
@@ -221,3 +223,29 @@ def test_a_client_that_does_not_read_is_read_no_further(serving: Serving) -> Non
     stream.half_close()
     assert serving.is_idle()
     assert not wire._unsent
+
+
+def test_calls_that_came_just_before_the_stop_are_answered_and_the_server_ends() -> None:
+    doors, stops = Doors(), list[str]()
+
+    def guard(call: UnaryCall | StreamCall) -> bool:
+        """Begin to stop at the first Echo, as another thread may at any moment."""
+        if call.method == "/t/Echo" and not stops:
+            stops.append(call.method)
+            server._server.shutdown(server._queue, server._shut_down)
+        return True
+
+    server = WireServer(doors.methods(), OPTIONS, guard)
+    address = f"127.0.0.1:{server.listen('127.0.0.1:0')}"
+    server.start()
+    with grpc.insecure_channel(address, options=(("grpc.use_local_subchannel_pool", 1),)) as channel:
+        blocked = channel.unary_unary("/t/Block").future(b"", timeout=ENDS_WITHIN_S)
+        assert within(ENDS_WITHIN_S, lambda: doors.n_blocked == 1)
+        asked = [channel.unary_unary("/t/Echo").future(b"%d" % number, timeout=ENDS_WITHIN_S) for number in range(3)]
+        time.sleep(0.2)  # until they wait to be polled
+        doors.go_on.set()
+        assert blocked.result() == b""
+        assert [call.result() for call in asked] == [b"0", b"1", b"2"]
+    assert server._stopped.wait(ENDS_WITHIN_S)
+    server._thread.join()
+    server._server.destroy()
