@@ -210,17 +210,18 @@ class Waiting:
 
 
 def decide_in_time(decider: Decider, taken: Sequence[Pending], word: Wording, now_s: float) -> None:
-    """Decide a micro-batch, those apart who have no time for the models.
+    """Decide a micro-batch, those apart who have no time for the models; whose time is over is told so.
 
     now_s  moment of time.monotonic
     """
     reserve_s = decider.settings.reserve_s
+    hurried: list[Pending] = []
+    patient: list[Pending] = []
     for pending in taken:
         if pending.deadline_s <= now_s:  # nobody waits for it any more, and no log shall say it was answered
             pending.settle(TooLate("a decision must begin before its deadline, and that was past"))
-    taken = [pending for pending in taken if not pending.is_settled]
-    hurried = [pending for pending in taken if pending.due_s(reserve_s) <= now_s]
-    patient = [pending for pending in taken if pending.due_s(reserve_s) > now_s] if hurried else taken
+        else:
+            (hurried if pending.due_s(reserve_s) <= now_s else patient).append(pending)
     for asks, with_models in ((hurried, False), (patient, True)):
         if asks:
             _decide(decider, asks, word, with_models)

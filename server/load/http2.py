@@ -89,12 +89,8 @@ def decoded_int(block: bytes, place: int, prefix_bits: int) -> tuple[int, int]:
 def request_fields(fields: Sequence[tuple[str, str]]) -> tuple[bytes, bytes]:
     """Header fields as the first request of a connection tells them, and as every later one refers to them."""
     size = sum(len(name) + len(value) + FIELD_BYTES for name, value in fields)
-    first = b""
     kept = size <= TABLE_BYTES
-    for name, value in fields:
-        first += bytes([0x40 if kept else 0x00])
-        for text in (name.encode(), value.encode()):
-            first += encoded_int(len(text), 7, 0) + text
+    first = b"".join(_literal(name, value, 0x40 if kept else 0x00) for name, value in fields)
     later = b"".join(encoded_int(FIRST_DYNAMIC + len(fields) - 1 - place, 7, 0x80) for place in range(len(fields)))
     return first, later if kept else first
 
@@ -102,12 +98,14 @@ def request_fields(fields: Sequence[tuple[str, str]]) -> tuple[bytes, bytes]:
 def late_fields(fields: Sequence[tuple[str, str]], later: bytes, left_s: float) -> bytes:
     """What a request that had to wait in line says: `later`, but for the time that is left, the last field."""
     name, value = fields[-1]
-    told = f"{max(1, round(left_s * 1e6))}u".encode()
-    if later[-1] == 0x80 | FIRST_DYNAMIC:
-        return later[:-1] + encoded_int(FIRST_DYNAMIC, 4, 0) + encoded_int(len(told), 7, 0) + told
-    size = 1 + len(encoded_int(len(name), 7, 0)) + len(name)
-    kept = len(later) - len(encoded_int(len(value), 7, 0)) - len(value)
-    return later[: kept - size] + later[kept - size : kept] + encoded_int(len(told), 7, 0) + told
+    in_table = later[-1] == 0x80 | FIRST_DYNAMIC  # a value's last letter is none of these
+    n_last = 1 if in_table else len(_literal(name, value))
+    return later[:-n_last] + _literal(name, f"{max(1, round(left_s * 1e6))}u")
+
+
+def _literal(name: str, value: str, kind: int = 0x00) -> bytes:
+    """A field in full; of kind 0x40 the other end keeps it in its table."""
+    return bytes([kind]) + b"".join(encoded_int(len(text), 7, 0) + text for text in (name.encode(), value.encode()))
 
 
 @functools.lru_cache(256)  # most calls end with the same few bytes
